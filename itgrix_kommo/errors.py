@@ -1,0 +1,135 @@
+"""Every error the connector raises on purpose.
+
+    ItgrixError
+    ├── ConfigError                 the configuration can't be used as it is
+    ├── AmiError
+    │   ├── AmiUnavailable          there is no link to Asterisk at this moment
+    │   ├── AmiLoginRefused         Asterisk knows us not, or not so: a person must act
+    │   ├── AmiProtocolError        bytes that are no AMI, or too many of them
+    │   ├── AmiActionTimeout        an action was sent, its answer never came
+    │   └── AmiActionFailed         Asterisk answered an action with an error
+    ├── KommoError
+    │   ├── KommoUnreachable        no answer, or one that is none: the request may have been carried out
+    │   ├── KommoOverloaded         429: told to wait
+    │   ├── KommoTooHeavy           504: the batch was too large
+    │   ├── KommoFault              5xx: Kommo's own failure
+    │   ├── KommoBlocked            the account or address is blocked: every request fails
+    │   ├── KommoUnauthorized       401: token wrong, expired or revoked
+    │   ├── KommoUnpaid             402: the account's subscription has ended
+    │   ├── KommoForbidden          403 for one method: a right is missing
+    │   ├── KommoNotFound           404: no such path or parent
+    │   └── KommoRejected           4xx: this very request will never be accepted
+    ├── StorageError                the database can't be opened, read or written
+    └── TraceError                  a recorded trace can't be read
+
+`remedy` tells what the one who catches it should do: try again, give this one up, or wait for a person.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import ClassVar
+
+
+class Remedy(Enum):
+    RETRY = "retry"
+    GIVE_UP = "give up"
+    PERSON = "a person must act"
+
+
+class ItgrixError(Exception):
+    """Root of all errors below; the message says what was wrong, where, and what to do."""
+
+    remedy: ClassVar[Remedy] = Remedy.GIVE_UP
+
+
+class ConfigError(ItgrixError):
+    remedy = Remedy.PERSON
+
+
+class AmiError(ItgrixError):
+    remedy = Remedy.RETRY
+
+
+class AmiUnavailable(AmiError):
+    pass
+
+
+class AmiLoginRefused(AmiError):
+    remedy = Remedy.PERSON
+
+
+class AmiProtocolError(AmiError):
+    pass
+
+
+class AmiActionTimeout(AmiError):
+    pass
+
+
+class AmiActionFailed(AmiError):
+    remedy = Remedy.GIVE_UP
+
+
+class KommoError(ItgrixError):
+    """`status` is the HTTP status, or None where there was no answer."""
+
+    status: int | None = None
+
+
+class KommoUnreachable(KommoError):
+    remedy = Remedy.RETRY
+
+
+class KommoOverloaded(KommoError):
+    remedy = Remedy.RETRY
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = 429
+        self.retry_after = retry_after  # seconds
+
+
+class KommoTooHeavy(KommoError):
+    remedy = Remedy.RETRY
+
+
+class KommoFault(KommoError):
+    remedy = Remedy.RETRY
+
+
+class KommoBlocked(KommoError):
+    remedy = Remedy.PERSON
+
+
+class KommoUnauthorized(KommoError):
+    remedy = Remedy.PERSON
+
+
+class KommoUnpaid(KommoError):
+    remedy = Remedy.PERSON
+
+
+class KommoForbidden(KommoError):
+    remedy = Remedy.PERSON
+
+
+class KommoNotFound(KommoError):
+    pass
+
+
+class KommoRejected(KommoError):
+    """`problem` is Kommo's own body, for the one who retries by hand."""
+
+    def __init__(self, message: str, *, status: int, problem: object = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problem = problem
+
+
+class StorageError(ItgrixError):
+    remedy = Remedy.RETRY
+
+
+class TraceError(ItgrixError):
+    pass
