@@ -253,10 +253,15 @@ class LiveChannel(NamedTuple):
 
 
 class Resync(NamedTuple):
-    """What exists in Asterisk now. `blind_since`: events were missed from then on (None: at the daemon's start)."""
+    """What exists in Asterisk. Asked for at `asked_at`, complete at `at`; what happened in between came as events.
+
+    `blind_since`: events were missed from then on; None where none were, as in a periodic look.
+    """
 
     at: float
+    asked_at: float
     channels: tuple[LiveChannel, ...]
+    bridges: tuple[Bridge, ...]
     blind_since: float | None
 
 
