@@ -72,9 +72,16 @@ class AmiActionFailed(AmiError):
 
 
 class KommoError(ItgrixError):
-    """`status` is the HTTP status, or None where there was no answer."""
+    """`status` is the HTTP status, or None where there was no answer.
 
-    status: int | None = None
+    `may_have_happened` tells of a write whether Kommo may have carried it out all the same: false where it surely was
+    not (never sent, or refused), true where only Kommo knows (a lost answer, a time-out, a fault of its own).
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, may_have_happened: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.may_have_happened = may_have_happened
 
 
 class KommoUnreachable(KommoError):
@@ -85,8 +92,7 @@ class KommoOverloaded(KommoError):
     remedy = Remedy.RETRY
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.status = 429
+        super().__init__(message, status=429)
         self.retry_after = retry_after  # seconds
 
 
@@ -121,9 +127,8 @@ class KommoNotFound(KommoError):
 class KommoRejected(KommoError):
     """`problem` is Kommo's own body, for the one who retries by hand."""
 
-    def __init__(self, message: str, *, status: int, problem: object = None) -> None:
-        super().__init__(message)
-        self.status = status
+    def __init__(self, message: str, *, status: int | None = None, problem: object = None) -> None:
+        super().__init__(message, status=status)
         self.problem = problem
 
 

@@ -1,0 +1,164 @@
+"""One limiter for the account: never more requests in a second than Kommo bears, as Kommo counts them.
+
+Kommo counts a request at some instant between our sending it and its answer reaching us. So a slot is held until a
+second after the *answer*: whatever the network did in between, the next request in this slot meets a second that has
+forgotten the last one. A burst may go out at once; after it the pace is N requests per (1 s + round trip).
+
+An answer that takes long would keep its slot long, though Kommo counts at the door, not when it is done. So a slot is
+held `JITTER` + 1 s after sending at most: the way to Kommo is that much slower for one request than for another only
+if a packet was lost twice in a row. While a connection is still being made nothing was sent and nothing counted: the
+slot stays held, and comes back whole if the request is given up.
+
+Priorities are strict: a waiting live request goes before every registration, a registration before every backfill;
+within one priority the first come is the first served. There is no ageing: a flood of live requests starves backfill
+for as long as it lasts, because backfill has time and a caller on the line has not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from contextlib import asynccontextmanager
+from enum import IntEnum
+from math import inf
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+WINDOW = 1.0
+"""The second in which Kommo counts."""
+
+JITTER = 0.5
+"""How much later (s) one request may arrive than another sent together with it: TCP resends after 0.2 s, then 0.4 s."""
+
+MOST_PER_SECOND = 7
+"""Kommo's own limit; whoever breaks it repeatedly is blocked until support lifts it."""
+
+
+class Priority(IntEnum):
+    LIVE = 0
+    """Somebody is on the line: autodistribution, pop-ups, lookups while it rings."""
+    REGISTRATION = 1
+    """What an ended call becomes in the CRM."""
+    BACKFILL = 2
+    """History and synchronising: nobody waits for it."""
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    """What the limiter needs of time; an asyncio event loop is one."""
+
+    def time(self) -> float: ...
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> Timer: ...
+
+
+class Slot:
+    """The right to send one request now. Tell it when the request leaves: before that it can be given back whole."""
+
+    __slots__ = ("_on_sent", "free_at", "was_sent")
+
+    def __init__(self, on_sent: Callable[[Slot], None]) -> None:
+        self._on_sent = on_sent
+        self.free_at = inf
+        self.was_sent = False
+
+    def sent(self) -> None:
+        """The request's first byte goes out in this moment."""
+        self.was_sent = True
+        self._on_sent(self)
+
+
+class Limiter:
+    """Hands out slots: at most `per_second` requests fall into any second.
+
+    Use it as ``async with limiter.slot(Priority.LIVE) as slot:`` around one request and its whole answer. A waiter that
+    is cancelled gives its place on. All of it happens in one event loop, without tasks of its own.
+    """
+
+    def __init__(self, per_second: int, *, clock: Clock | None = None) -> None:
+        if not 1 <= per_second <= MOST_PER_SECOND:
+            message = f"requests_per_second: {per_second} is not possible: give a number from 1 to {MOST_PER_SECOND}"
+            raise ValueError(message)
+        self._per_second = per_second
+        self._clock: Clock = asyncio.get_running_loop() if clock is None else clock
+        self._held: list[Slot] = []
+        self._queue: list[tuple[Priority, int, asyncio.Future[Slot]]] = []
+        self._arrivals = itertools.count()
+        self._timer: Timer | None = None
+        self._paused_until = -inf
+
+    @property
+    def waiting(self) -> int:
+        """How many requests stand in the queue."""
+        return sum(not turn.done() for _, _, turn in self._queue)
+
+    @property
+    def pause(self) -> float:
+        """For how many seconds from now nothing goes out, because Kommo told us to wait; 0 when it did not."""
+        return max(0.0, self._paused_until - self._clock.time())
+
+    def pause_for(self, seconds: float) -> None:
+        """Let nothing out for so long; a later, shorter pause never shortens a longer one."""
+        self._paused_until = max(self._paused_until, self._clock.time() + seconds)
+        self._serve()
+
+    @asynccontextmanager
+    async def slot(self, priority: Priority) -> AsyncIterator[Slot]:
+        slot = await self._turn(priority)
+        try:
+            yield slot
+        finally:
+            self._release(slot)
+
+    async def _turn(self, priority: Priority) -> Slot:
+        turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._queue, (priority, next(self._arrivals), turn))
+        self._serve()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # the slot was granted in the same breath: nobody else would give it back
+                self._release(turn.result())
+            raise
+
+    def _sent(self, slot: Slot) -> None:
+        slot.free_at = self._clock.time() + JITTER + WINDOW
+        self._serve()
+
+    def _release(self, slot: Slot) -> None:
+        if slot.was_sent:
+            slot.free_at = min(slot.free_at, self._clock.time() + WINDOW)
+        else:
+            self._held.remove(slot)
+        self._serve()
+
+    def _serve(self) -> None:
+        """Grant what can be granted now, and come back when the next slot falls free."""
+        now = self._clock.time()
+        self._held = [slot for slot in self._held if slot.free_at > now]
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._queue:
+            turn = self._queue[0][2]
+            if not turn.done():
+                wait = self._wait(now)
+                if wait > 0:
+                    if wait < inf:
+                        self._timer = self._clock.call_later(wait, self._serve)
+                    return
+                slot = Slot(self._sent)
+                self._held.append(slot)
+                turn.set_result(slot)
+            heapq.heappop(self._queue)
+
+    def _wait(self, now: float) -> float:
+        """Seconds until the next slot is free; infinite while every slot waits for its connection."""
+        full = len(self._held) >= self._per_second
+        free_at = min(slot.free_at for slot in self._held) if full else -inf
+        return max(free_at, self._paused_until) - now
