@@ -1,4 +1,4 @@
-"""`call_full`: the object that most customizations receive, in the vendor's shape (Number, User, … inner shapes ours)."""
+"""`call_full`: the object that most customizations receive, in the vendor's shape; the inner shapes are ours."""
 
 from __future__ import annotations
 

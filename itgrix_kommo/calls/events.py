@@ -233,13 +233,14 @@ class LinkedidEnd(NamedTuple):
 
 
 class OriginateResponse(NamedTuple):
-    """`uniqueid` is empty where the first phone was never reached."""
+    """`uniqueid` is empty where the first phone was never reached; `action_id` is that of our Originate."""
 
     at: float
     success: bool
     uniqueid: str
     channel_name: str
     reason: int
+    action_id: str = ""
 
 
 class LiveChannel(NamedTuple):

@@ -58,6 +58,12 @@ def endpoint_of(channel_name: str) -> str:
     return head if dash and tail and "/" in head else name
 
 
+def device_name(endpoint: str) -> str:
+    """``PJSIP/101`` → ``101``. A DAHDI port's number is no extension: empty."""
+    technology, _, name = endpoint.partition("/")
+    return "" if technology in {"DAHDI", "Local"} else name
+
+
 @lru_cache(maxsize=4096)
 def number_in(dial_string: str) -> str:
     """The number a dial string sends to its trunk: ``79991234567@trunk``, ``trunk/7999…``, ``g1/7999…``; else empty."""
@@ -112,7 +118,8 @@ class NumberPlan:
         self._endpoint_numbers = frozenset(name for name in found if name.isdigit() and len(name) < 7)
 
     def is_trunk(self, endpoint: str) -> bool:
-        return endpoint in self._trunks
+        """Whether this device is configured as a trunk; DAHDI adds the number to its name: ``DAHDI/i1/7999…``."""
+        return endpoint in self._trunks or "/".join(endpoint.split("/")[:2]) in self._trunks
 
     def is_internal(self, number: str) -> bool:
         if not number:

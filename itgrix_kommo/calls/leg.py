@@ -1,0 +1,198 @@
+"""A leg: what the tracker remembers of one channel; a room: the bridge it talks in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from itgrix_kommo.calls.events import DOWN, UP, Channel
+from itgrix_kommo.calls.numbers import endpoint_of, is_number
+
+if TYPE_CHECKING:
+    from itgrix_kommo.calls.live import LiveCall
+
+_PLUMBING = frozenset(
+    {"Local", "CBAnn", "CBRec", "Announcer", "Recorder", "Surrogate", "AsyncGoto", "Message", "Snoop", "Parked"}
+)
+"""Channel technologies with nobody at the far end."""
+
+
+class Place(Enum):
+    """Where the dialplan has put a channel: decides what a caller who gives up has given up on."""
+
+    DIALPLAN = "the dialplan"
+    MENU = "a menu"
+    RINGING = "ringing a phone"
+    QUEUE = "a queue"
+    VOICEMAIL = "voicemail"
+    CONFERENCE = "a conference"
+
+
+PLACE_OF_APPLICATION = {
+    "background": Place.MENU,
+    "waitexten": Place.MENU,
+    "read": Place.MENU,
+    "directory": Place.MENU,
+    "disa": Place.MENU,
+    "dial": Place.RINGING,
+    "retrydial": Place.RINGING,
+    "followme": Place.RINGING,
+    "queue": Place.QUEUE,
+    "voicemail": Place.VOICEMAIL,
+    "minivmrecord": Place.VOICEMAIL,
+    "confbridge": Place.CONFERENCE,
+    "meetme": Place.CONFERENCE,
+}
+"""Applications that are not named here (Playback, Set, Gosub …) leave the caller where he was."""
+
+
+class Origin(Enum):
+    """How a channel came to be."""
+
+    CALLED_IN = "it called the PBX"
+    DIALLED = "the PBX rang it for a caller"
+    ORIGINATED = "the PBX rang it for nobody: click-to-call, or a callback"
+
+
+@dataclass(slots=True, eq=False)
+class Room:
+    """A bridge and who is in it. In a holding room (parking, a queue's music) nobody hears anybody."""
+
+    id: str
+    holding: bool
+    conference: bool
+    legs: dict[str, Leg] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Talk:
+    """A span in which the leg was connected; `outside` where one of the connected was no employee."""
+
+    since: float
+    until: float | None
+    outside: bool
+
+
+@dataclass(slots=True, eq=False)
+class Leg:
+    """One channel. `asked_for` is what it dialled, or was last sent to by a transfer; `did` what it came in on."""
+
+    call: LiveCall
+    name: str
+    uniqueid: str
+    linkedid: str
+    started_at: float
+    heard_at: float
+    state: int
+    origin: Origin
+    endpoint: str
+    is_local: bool
+    is_phone: bool
+    caller_number: str = ""
+    caller_name: str = ""
+    exten: str = ""
+    redirected_to: str = ""
+    extension: str = ""
+    other_half: Leg | None = None
+    source: Leg | None = None
+    dial_string: str = ""
+    dial_status: str = ""
+    rung_at: float | None = None
+    took_over: bool = False
+    accepted_told: bool = False
+    room: Room | None = None
+    is_parked: bool = False
+    place: Place = Place.DIALPLAN
+    left_message: bool = False
+    recording: str = ""
+    hung_up_at: float | None = None
+    ended_at: float | None = None
+    cause: int = 0
+    talks: list[Talk] = field(default_factory=list)
+
+    @classmethod
+    def born(cls, call: LiveCall, at: float, channel: Channel) -> Leg:
+        """A channel that calls in begins by ringing us; one that Asterisk makes begins down."""
+        technology = channel.name.partition("/")[0]
+        origin = Origin.CALLED_IN
+        if channel.state == DOWN:
+            origin = Origin.ORIGINATED if channel.uniqueid == channel.linkedid else Origin.DIALLED
+        leg = cls(
+            call=call,
+            name=channel.name,
+            uniqueid=channel.uniqueid,
+            linkedid=channel.linkedid,
+            started_at=at,
+            heard_at=at,
+            state=channel.state,
+            origin=origin,
+            endpoint=endpoint_of(channel.name),
+            is_local=technology == "Local",
+            is_phone=technology not in _PLUMBING,
+        )
+        if leg.is_local:
+            leg.exten = leg.endpoint[len("Local/") :].partition("@")[0]
+        leg.hear(at, channel)
+        return leg
+
+    def move_to(self, place: Place) -> None:
+        """The dialplan takes the channel elsewhere; what it does after the far end hung up is no news of him."""
+        if self.hung_up_at is None:
+            self.place = place
+
+    def hear(self, at: float, channel: Channel) -> None:
+        """What every event shows of its channel in passing; first words count, for dialplans rewrite later ones."""
+        self.heard_at = at
+        self.state = channel.state
+        if not self.caller_number:
+            self.caller_number = channel.caller_number
+        if not self.caller_name:
+            self.caller_name = channel.caller_name
+        if not self.exten and is_number(channel.exten):
+            self.exten = channel.exten
+
+    @property
+    def live(self) -> bool:
+        return self.ended_at is None
+
+    @property
+    def is_up(self) -> bool:
+        return self.state == UP
+
+    @property
+    def talking(self) -> bool:
+        return bool(self.talks) and self.talks[-1].until is None
+
+    @property
+    def first_talk(self) -> float | None:
+        return self.talks[0].since if self.talks else None
+
+    def talk(self, *, outside: bool) -> tuple[float, float | None] | None:
+        """From the first to the last moment of talk (with the client, if `outside`); holds in between belong to it."""
+        spans = [span for span in self.talks if span.outside or not outside]
+        return (spans[0].since, spans[-1].until) if spans else None
+
+    def connect(self, at: float, *, outside: bool) -> bool:
+        """Begin to talk, or go on with another kind of party; true at the very first word."""
+        first = not self.talks
+        if self.talking:
+            if self.talks[-1].outside == outside:
+                return False
+            self.talks[-1].until = at
+        self.talks.append(Talk(at, None, outside))
+        return first
+
+    def disconnect(self, at: float) -> None:
+        if self.talking:
+            self.talks[-1].until = at
+
+    def root(self) -> Leg:
+        """The leg for whom this one was rung in the end, through Local channels."""
+        leg, seen = self, {self.uniqueid}
+        while True:
+            above = leg.source or (leg.other_half if leg.is_local and leg.name.endswith(";2") else None)
+            if above is None or above.uniqueid in seen:
+                return leg
+            seen.add(above.uniqueid)
+            leg = above

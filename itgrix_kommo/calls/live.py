@@ -1,0 +1,210 @@
+"""A call in the making: its legs, and what they are to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from itgrix_kommo.calls import outcome as outcomes
+from itgrix_kommo.calls.call import CallType, Note
+from itgrix_kommo.calls.leg import Leg, Origin, Place
+from itgrix_kommo.calls.numbers import Employee, NumberPlan, device_name, is_number, number_in
+from itgrix_kommo.calls.outcome import End, Outcome
+
+
+@dataclass(slots=True, eq=False)
+class LiveCall:
+    """All channels tied by linkedid, bridge or transfer. `id` is the oldest linkedid, `aliases` all it ever had.
+
+    `silent_since` is when its last channel ended.
+    """
+
+    id: str
+    plan: NumberPlan
+    started_at: float
+    legs: dict[str, Leg] = field(default_factory=dict)
+    aliases: set[str] = field(default_factory=set)
+    notes: list[Note] = field(default_factory=list)
+    live_legs: int = 0
+    silent_since: float | None = None
+
+    def note(self, at: float, text: str) -> None:
+        self.notes.append(Note(at, text))
+
+    def phones(self) -> Iterator[Leg]:
+        return (leg for leg in self.legs.values() if leg.is_phone)
+
+    @property
+    def main(self) -> Leg:
+        """The channel whose uniqueid is the call's id; where it was never seen, the oldest that was."""
+        return self.legs.get(self.id) or next(iter(self.legs.values()))
+
+    def caller(self) -> Leg:
+        """Whose wish the call was: the main leg, or the phone behind an originated Local channel."""
+        main = self.main
+        if main.is_phone:
+            return main
+        return next((leg for leg in self.phones() if leg.origin is Origin.ORIGINATED), main)
+
+    # Sides
+
+    def is_internal(self, leg: Leg) -> bool:
+        """Whether an employee is at this leg's far end. Trunks lead outside, save to mobiles that are extensions."""
+        if self.plan.is_trunk(leg.endpoint):
+            return self.plan.is_fmc(self.far_number(leg))
+        return any(map(self.plan.is_internal, self._own_numbers(leg)))
+
+    def extension(self, leg: Leg) -> str:
+        """The employee's number at this leg's far end."""
+        own = [number for number in self._own_numbers(leg) if self.plan.is_internal(number)]
+        return next((number for number in own if self.plan.employee(number)), own[0] if own else "")
+
+    def employee(self, leg: Leg) -> Employee | None:
+        return self.plan.employee(self.extension(leg)) if leg.is_phone else None
+
+    def far_number(self, leg: Leg) -> str:
+        """The number of who is at the far end: a caller's own; of a dialled phone what was dialled to reach it."""
+        if leg.origin is Origin.CALLED_IN:
+            return leg.caller_number
+        if leg.source is None:
+            return number_in(leg.dial_string) or leg.caller_number
+        return self.plan.dialled_client(self._asked_for(leg.source), leg.dial_string)
+
+    def _own_numbers(self, leg: Leg) -> tuple[str, ...]:
+        return (device_name(leg.endpoint), leg.extension, self.far_number(leg))
+
+    def _asked_for(self, leg: Leg) -> str:
+        """What this leg wants to reach. A client's first number is our DID, which names nobody."""
+        if leg.redirected_to or leg.is_local or leg.origin is not Origin.CALLED_IN:
+            return leg.redirected_to or leg.exten
+        from_outside = self.plan.is_trunk(leg.endpoint) or not self.is_internal(leg)
+        return "" if from_outside else leg.exten
+
+    def client_leg(self) -> Leg | None:
+        """The oldest phone that is no employee's."""
+        outside = (leg for leg in self.phones() if not self.is_internal(leg))
+        return min(outside, key=lambda leg: leg.started_at, default=None)
+
+    def client_number(self) -> str:
+        """The client's number as the PBX knew it; empty where he hid it."""
+        client = self.client_leg()
+        if client is None:
+            return self.plan.dialled_client(self._asked_for(self.caller()), "")
+        number = self.far_number(client)
+        if client.origin is not Origin.CALLED_IN and not is_number(number):
+            number = self.plan.dialled_client(self._asked_for(client.root()), client.dial_string)
+        return number if is_number(number) else ""
+
+    def type(self) -> CallType:
+        client = self.client_leg()
+        if client is None:
+            return self._type_without_client()
+        if client.origin is Origin.ORIGINATED:
+            return CallType.OUTGOING
+        if client.origin is Origin.DIALLED:
+            return CallType.OUTGOING if self.is_internal(client.root()) else CallType.UNKNOWN
+        others = [leg for leg in self.legs.values() if leg is not client]
+        transit = (
+            any(leg.is_phone and leg.origin is Origin.DIALLED for leg in others)
+            and not self.plan.is_internal(client.exten)
+            and not any(self._stands_for_employee(leg) for leg in others)
+        )
+        return CallType.UNKNOWN if transit else CallType.INCOMING
+
+    def _type_without_client(self) -> CallType:
+        caller = self.caller()
+        if not caller.is_phone:
+            return CallType.UNKNOWN
+        asked_for = self._asked_for(caller)
+        if is_number(asked_for) and not self.plan.is_internal(asked_for) and not self.talked():
+            # No channel towards the client was ever made: the trunk is down.
+            rung = any(leg.rung_at is not None and leg.origin is Origin.DIALLED for leg in self.phones())
+            return CallType.LOCAL if rung else CallType.OUTGOING
+        return CallType.LOCAL
+
+    def _stands_for_employee(self, leg: Leg) -> bool:
+        """An employee's phone, or a Local channel that looked for one and was forwarded elsewhere."""
+        return self.is_internal(leg) if leg.is_phone else self.plan.is_internal(leg.exten)
+
+    def talked(self) -> bool:
+        return any(leg.talks for leg in self.legs.values())
+
+    # Conversations
+
+    def is_conversation(self, leg: Leg) -> bool:
+        """One phone rung towards an employee or the client, or an employee's that took the call over."""
+        if not leg.is_phone:
+            return False
+        if leg.origin is Origin.DIALLED:
+            return leg.rung_at is not None
+        if leg is self.main or leg is self.caller() or not leg.talks:
+            return False
+        return leg.took_over or (self.is_internal(leg) and leg.talk(outside=True) is not None)
+
+    def conversations(self) -> list[Leg]:
+        return sorted((leg for leg in self.legs.values() if self.is_conversation(leg)), key=lambda leg: leg.started_at)
+
+    def accepted(self, call_type: CallType) -> Leg | None:
+        """The last accepted conversation: the one whose talk with the client (or, inside, with anybody) began last."""
+        outside = call_type is not CallType.LOCAL
+        client = self.client_leg()
+        talks = [
+            (talk[0], leg)
+            for leg in self.conversations()
+            if (talk := leg.talk(outside=outside)) and (leg is not client or client.origin is not Origin.CALLED_IN)
+        ]
+        return max(talks, key=lambda pair: pair[0])[1] if talks else None
+
+    def user_leg(self, leg: Leg) -> Leg | None:
+        """The leg whose employee owns this conversation: he who was rung, or who rang the client."""
+        if self.is_internal(leg):
+            return leg
+        root = leg.root()
+        return root if root is not leg and self.is_internal(root) else None
+
+    # The end
+
+    def outcome(self, call_type: CallType) -> Outcome:
+        """What the ended call came to (facts: DialStatus and causes both mislead, so the whole call is read)."""
+        if self.accepted(call_type) is not None:
+            return outcomes.TALKED
+        if any(leg.left_message for leg in self.legs.values()):
+            return outcomes.LEFT_MESSAGE
+        caller = self.caller()
+        attempts = [leg for leg in self.phones() if leg.origin is Origin.DIALLED]
+        told = [out for leg in attempts if (out := outcomes.of_attempt(self._end_of(leg), leg.cause, leg.dial_status))]
+        if call_type is CallType.OUTGOING:
+            found = outcomes.of_last(told)
+        elif self._gave_up(caller, attempts):
+            found = outcomes.GAVE_UP
+        else:
+            found = outcomes.of_missed_inbound(told)
+        if found is not None:
+            return found
+        return outcomes.of_attempt(End.ITSELF, caller.cause, caller.dial_status) or outcomes.NO_ANSWER
+
+    def _gave_up(self, caller: Leg, attempts: list[Leg]) -> bool:
+        """The caller left while a phone rang, or while he waited in a queue or a menu, or before anything was tried."""
+        left = caller.hung_up_at
+        if left is None:
+            return False
+        ringing = any(leg.ended_at is None or leg.ended_at >= left for leg in attempts)
+        waiting = caller.place in {Place.QUEUE, Place.MENU}
+        return ringing or waiting or not (attempts or caller.dial_status)
+
+    def _end_of(self, leg: Leg) -> End:
+        left = leg.root().hung_up_at
+        if left is not None and (leg.ended_at is None or leg.ended_at >= left):
+            return End.CALLER
+        if leg.cause == 26 or leg.dial_status == "CANCEL":
+            return End.ELSEWHERE
+        return End.ITSELF
+
+    def is_ivr(self, call_type: CallType) -> bool:
+        """A missed inbound call whose caller was in a menu to the last, ringing no phone."""
+        return (
+            call_type is CallType.INCOMING
+            and self.accepted(call_type) is None
+            and self.caller().place is Place.MENU
+            and not any(leg.left_message for leg in self.legs.values())
+        )

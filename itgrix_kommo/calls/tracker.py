@@ -1,0 +1,531 @@
+"""The tracker: events in, stages out. Sans-IO: the same events always give the same stages.
+
+`feed(event)` takes what Asterisk told, `advance(now)` lets time pass where it told nothing. Calls are kept by their
+channels and bridges alone; numbers and contexts only say what kind of call it was (see `live`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from itgrix_kommo.calls import events as ev
+from itgrix_kommo.calls.call import Stage, StageName
+from itgrix_kommo.calls.leg import PLACE_OF_APPLICATION, Leg, Origin, Place, Room
+from itgrix_kommo.calls.live import LiveCall
+from itgrix_kommo.calls.numbers import NumberPlan, is_number
+from itgrix_kommo.calls.view import freeze
+
+GRACE = 2.0
+"""Seconds that a call without channels waits for late events before it is over."""
+
+REMEMBER_ENDED = 600.0
+"""Seconds in which a late event of an ended call is known to be late, and does not begin a new one."""
+
+STALE_AFTER = 6 * 3600.0
+"""Seconds after which a channel that nothing was heard of is taken for gone: its hangup was lost."""
+
+
+def age(uniqueid: str) -> tuple[float, int]:
+    """Sorts uniqueids by birth: ``1763810000.12``, or with a system name in front: ``pbx1-1763810000.12``."""
+    seconds, _, count = uniqueid.rpartition("-")[2].partition(".")
+    try:
+        return float(seconds), int(count)
+    except ValueError:
+        return math.inf, 0
+
+
+class Tracker:
+    """All live calls of one PBX."""
+
+    def __init__(self, plan: NumberPlan, *, grace: float = GRACE) -> None:
+        self.plan = plan
+        self.calls: dict[str, LiveCall] = {}
+        self._grace = grace
+        self._legs: dict[str, Leg] = {}
+        self._call_of: dict[str, LiveCall] = {}
+        self._rooms: dict[str, Room] = {}
+        self._silent: dict[str, LiveCall] = {}
+        self._due = math.inf
+        self._ended: dict[str, float] = {}
+        self._condemned: list[tuple[Leg, float]] = []
+        self._stages: list[Stage] = []
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            ev.Newchannel: self._on_channel,
+            ev.Newstate: self._on_channel,
+            ev.NewCallerid: self._on_channel,
+            ev.Newexten: self._on_newexten,
+            ev.Rename: self._on_rename,
+            ev.HangupRequest: self._on_hangup_request,
+            ev.Hangup: self._on_hangup,
+            ev.DialBegin: self._on_dial_begin,
+            ev.DialState: self._on_dial_state,
+            ev.DialEnd: self._on_dial_end,
+            ev.BridgeCreate: self._on_bridge_create,
+            ev.BridgeEnter: self._on_bridge_enter,
+            ev.BridgeLeave: self._on_bridge_leave,
+            ev.BridgeDestroy: self._on_bridge_destroy,
+            ev.BridgeMerge: self._on_bridge_merge,
+            ev.LocalBridge: self._on_local_pair,
+            ev.LocalOptimizationBegin: self._on_local_pair,
+            ev.LocalOptimizationEnd: self._on_local_pair,
+            ev.BlindTransfer: self._on_blind_transfer,
+            ev.AttendedTransfer: self._on_attended_transfer,
+            ev.Pickup: self._on_pickup,
+            ev.Parking: self._on_parking,
+            ev.Hold: self._on_hold,
+            ev.VarSet: self._on_varset,
+            ev.QueueCaller: self._on_queue_caller,
+            ev.LinkedidEnd: self._on_linkedid_end,
+            ev.Resync: self._on_resync,
+            ev.Endpoints: self._on_endpoints,
+        }
+
+    def feed(self, event: ev.Event) -> list[Stage]:
+        """Take one event; the stages it led to, in order."""
+        if event.at >= self._due:
+            self._finish_silent(event.at)
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+        return self._take_stages()
+
+    def advance(self, now: float) -> list[Stage]:
+        """Let time pass up to `now`; call it only when every event received before `now` has been fed."""
+        if now >= self._due:
+            self._finish_silent(now)
+        return self._take_stages()
+
+    def sweep(self, now: float) -> list[Stage]:
+        """End what nothing was heard of for hours: its hangup was lost."""
+        for leg in [leg for leg in self._legs.values() if leg.live and now - leg.heard_at > STALE_AFTER]:
+            self._end_unseen(leg, leg.heard_at, now)
+        return self.advance(now)
+
+    @property
+    def next_due(self) -> float:
+        """When `advance` will have something to do, in Unix seconds; infinity if nothing waits."""
+        return self._due
+
+    def _take_stages(self) -> list[Stage]:
+        if not self._stages:
+            return []
+        stages, self._stages = self._stages, []
+        return stages
+
+    def _emit(self, at: float, name: StageName, leg: Leg) -> None:
+        self._stages.append(Stage(at, name, freeze(leg.call, None), leg.uniqueid))
+
+    # Legs and calls
+
+    def _leg(self, at: float, channel: ev.Channel) -> Leg | None:
+        """The leg of this channel, made if it is new; None for a channel whose call has ended already."""
+        leg = self._legs.get(channel.uniqueid)
+        if leg is None:
+            if not channel.uniqueid or channel.uniqueid in self._ended:
+                return None
+            leg = self._new_leg(at, channel)
+        else:
+            leg.hear(at, channel)
+        if channel.linkedid and channel.linkedid != leg.linkedid:
+            leg.linkedid = channel.linkedid
+            if channel.linkedid not in self._ended:
+                self._tie(at, leg.call, self._call_of.get(channel.linkedid), "they carry the same linkedid")
+                self._call_of.setdefault(channel.linkedid, leg.call)
+                leg.call.aliases.add(channel.linkedid)
+        return leg
+
+    def _new_leg(self, at: float, channel: ev.Channel) -> Leg:
+        linkedid = channel.linkedid if channel.linkedid not in self._ended else ""
+        call = self._call_of.get(linkedid or channel.uniqueid)
+        if call is None:
+            call = LiveCall(linkedid or channel.uniqueid, self.plan, at)
+            self.calls[call.id] = self._call_of[call.id] = call
+            call.aliases.add(call.id)
+        leg = Leg.born(call, at, channel)
+        call.legs[leg.uniqueid] = self._legs[leg.uniqueid] = leg
+        call.aliases.add(leg.uniqueid)
+        self._call_of[leg.uniqueid] = call
+        call.live_legs += 1
+        if call.silent_since is not None:
+            call.silent_since = None
+            self._silent.pop(call.id, None)
+        return leg
+
+    def _tie(self, at: float, one: LiveCall, other: LiveCall | None, why: str) -> None:
+        """Make two calls one, under the oldest linkedid."""
+        if other is None or one is other:
+            return
+        kept, gone = (one, other) if age(one.id) <= age(other.id) else (other, one)
+        kept.note(at, f"is one with call {gone.id}: {why}")
+        for leg in gone.legs.values():
+            leg.call = kept
+        kept.legs.update(gone.legs)
+        kept.live_legs += gone.live_legs
+        kept.started_at = min(kept.started_at, gone.started_at)
+        kept.notes = sorted(kept.notes + gone.notes)
+        kept.aliases |= gone.aliases
+        for alias in gone.aliases:
+            self._call_of[alias] = kept
+        del self.calls[gone.id]
+        self._silent.pop(gone.id, None)
+        if kept.live_legs and kept.silent_since is not None:
+            kept.silent_since = None
+            self._silent.pop(kept.id, None)
+
+    def _end_leg(self, at: float, leg: Leg) -> None:
+        if not leg.live:
+            return
+        call = leg.call
+        leg.ended_at = at
+        leg.is_parked = False
+        leg.disconnect(at)
+        self._leave_room(at, leg)
+        if call.is_conversation(leg):
+            call.note(at, f"{leg.name} ends (cause {leg.cause})")
+            self._emit(at, StageName.ENDED, leg)
+        call.live_legs -= 1
+        if call.live_legs == 0:
+            call.silent_since = at
+            self._silent[call.id] = call
+            self._due = min(self._due, at + self._grace)
+
+    def _end_unseen(self, leg: Leg, last_known: float, now: float) -> None:
+        leg.call.note(now, f"{leg.name} is gone; its hangup was not seen, it was last known at {last_known:.0f}")
+        self._end_leg(last_known, leg)
+
+    def _finish_silent(self, now: float) -> None:
+        for leg, at in self._condemned:
+            if leg.live:
+                self._end_unseen(leg, at, now)
+        self._condemned.clear()
+        for call in [call for call in self._silent.values() if now - (call.silent_since or now) >= self._grace]:
+            del self._silent[call.id]
+            self._finish(call)
+        self._due = min((call.silent_since or now for call in self._silent.values()), default=math.inf) + self._grace
+        while self._ended and now - next(iter(self._ended.values())) > REMEMBER_ENDED:
+            del self._ended[next(iter(self._ended))]
+
+    def _finish(self, call: LiveCall) -> None:
+        ended_at = call.silent_since or call.started_at
+        view = freeze(call, ended_at)
+        self._stages.append(Stage(ended_at, StageName.CALL_ENDED, view, ""))
+        del self.calls[call.id]
+        for uniqueid in call.legs:
+            del self._legs[uniqueid]
+        for alias in call.aliases:
+            self._call_of.pop(alias, None)
+            self._ended[alias] = ended_at
+
+    # Rooms: who hears whom
+
+    def _room(self, bridge: ev.Bridge) -> Room:
+        room = self._rooms.get(bridge.id)
+        if room is None:
+            holding = bridge.technology.startswith("holding")
+            conference = bridge.type != "basic" and bridge.technology == "softmix"
+            room = self._rooms[bridge.id] = Room(bridge.id, holding=holding, conference=conference)
+        return room
+
+    def _enter_room(self, at: float, leg: Leg, room: Room) -> None:
+        if leg.room is not None and leg.room is not room:
+            self._leave_room(at, leg)
+        leg.room = room
+        room.legs[leg.uniqueid] = leg
+        if room.holding:
+            return
+        for other in list(room.legs.values()):
+            if not room.conference or not (self._has_client(leg.call) and self._has_client(other.call)):
+                self._tie(at, leg.call, other.call, "their channels are bridged")
+        self._listen(at, room)
+
+    def _leave_room(self, at: float, leg: Leg) -> None:
+        room = leg.room
+        if room is None:
+            return
+        leg.room = None
+        room.legs.pop(leg.uniqueid, None)
+        leg.disconnect(at)
+        self._listen(at, room)
+        if leg.is_local and leg.other_half is not None and leg.other_half.room is not None:
+            self._listen(at, leg.other_half.room)
+
+    def _listen(self, at: float, room: Room) -> None:
+        """Find out who hears whom from this room on, through Local channels into other rooms."""
+        phones = [leg for leg in self._within_earshot(room) if leg.is_up]
+        if len(phones) < 2:
+            for leg in phones:
+                leg.disconnect(at)
+            return
+        outside = any(not leg.call.is_internal(leg) for leg in phones)
+        for leg in phones:
+            if leg.connect(at, outside=outside):
+                leg.call.note(at, f"{leg.name} talks with {', '.join(one.name for one in phones if one is not leg)}")
+        for leg in phones:
+            if not leg.accepted_told and leg.call.is_conversation(leg):
+                leg.accepted_told = True
+                self._emit(at, StageName.ACCEPTED, leg)
+
+    @staticmethod
+    def _within_earshot(room: Room) -> list[Leg]:
+        phones, seen, rooms = [], {room.id}, [room]
+        while rooms:
+            here = rooms.pop()
+            if here.holding:
+                continue
+            for leg in here.legs.values():
+                if leg.is_phone:
+                    phones.append(leg)
+                elif leg.other_half is not None and leg.other_half.room is not None:
+                    beyond = leg.other_half.room
+                    if beyond.id not in seen:
+                        seen.add(beyond.id)
+                        rooms.append(beyond)
+        return phones
+
+    @staticmethod
+    def _has_client(call: LiveCall) -> bool:
+        return call.client_leg() is not None
+
+    # Events
+
+    def _on_channel(self, event: ev.Newchannel | ev.Newstate | ev.NewCallerid) -> None:
+        known = event.channel.uniqueid in self._legs
+        leg = self._leg(event.at, event.channel)
+        if leg is None:
+            return
+        if not known:
+            seen = "" if isinstance(event, ev.Newchannel) else " (its beginning was not seen)"
+            number = leg.caller_number or "a hidden number"
+            what = f"calls {leg.exten} from {number}" if leg.origin is Origin.CALLED_IN else "is made"
+            leg.call.note(event.at, f"{leg.name} {what}{seen}")
+        if leg.is_up and leg.room is not None and not leg.talking:
+            self._listen(event.at, leg.room)
+
+    def _on_newexten(self, event: ev.Newexten) -> None:
+        leg = self._leg(event.at, event.channel)
+        if leg is None:
+            return
+        place = PLACE_OF_APPLICATION.get(event.application.lower())
+        if place is not None and place is not leg.place:
+            leg.move_to(place)
+            if leg.is_phone:
+                leg.call.note(event.at, f"{leg.name} is in {event.application}({event.app_data}): {place.value}")
+
+    def _on_rename(self, event: ev.Rename) -> None:
+        if leg := self._legs.get(event.uniqueid):
+            leg.name = event.new_name
+
+    def _on_hangup_request(self, event: ev.HangupRequest) -> None:
+        """A soft request is Asterisk's own: it also stands for redirects, and tells nothing of who gave up."""
+        leg = self._leg(event.at, event.channel)
+        if leg is not None and leg.hung_up_at is None and not event.soft:
+            leg.hung_up_at = event.at
+            leg.call.note(event.at, f"{leg.name} hangs up")
+
+    def _on_hangup(self, event: ev.Hangup) -> None:
+        leg = self._legs.get(event.channel.uniqueid)
+        if leg is not None:
+            leg.hear(event.at, event.channel)
+            leg.cause = event.cause
+            self._end_leg(event.at, leg)
+
+    def _on_dial_begin(self, event: ev.DialBegin) -> None:
+        source = self._leg(event.at, event.source) if event.source else None
+        leg = self._leg(event.at, event.dest)
+        if leg is None:
+            return
+        leg.dial_string = event.dial_string
+        leg.rung_at = event.at
+        leg.source = source if source is not leg else None
+        leg.origin = Origin.ORIGINATED if source is None else Origin.DIALLED
+        if source is not None:
+            self._tie(event.at, source.call, leg.call, "one dials the other")
+            if leg.is_phone and self._dials_for_originated(source):
+                leg.origin = Origin.ORIGINATED
+        if leg.is_phone:
+            leg.call.note(event.at, f"{leg.name} is rung for {source.root().name if source else 'nobody'}")
+        if leg.call.is_conversation(leg):
+            self._emit(event.at, StageName.REQUESTED, leg)
+
+    @staticmethod
+    def _dials_for_originated(source: Leg) -> bool:
+        """Whether this is the plumbing's half of an originated Local channel, looking for the first phone."""
+        half = source.other_half
+        if not source.is_local or half is None or not source.name.endswith(";2"):
+            return False
+        return half.origin is Origin.ORIGINATED and not any(
+            leg.origin is Origin.ORIGINATED for leg in source.call.phones()
+        )
+
+    def _on_dial_state(self, event: ev.DialState) -> None:
+        leg = self._leg(event.at, event.dest)
+        if leg is not None and event.source is not None:
+            source = self._leg(event.at, event.source)
+            self._tie(event.at, leg.call, source.call if source else None, "one dials the other")
+
+    def _on_dial_end(self, event: ev.DialEnd) -> None:
+        source = self._leg(event.at, event.source) if event.source else None
+        leg = self._leg(event.at, event.dest)
+        if leg is None:
+            return
+        if source is not None:
+            self._tie(event.at, source.call, leg.call, "one dials the other")
+            if leg.origin is Origin.CALLED_IN and leg.source is None and leg is not source:
+                # Who picks a ringing call up is named as the one that answered, though nobody ever dialled him.
+                leg.took_over = True
+        if leg.dial_status != "ANSWER":
+            leg.dial_status = event.status
+        if leg.is_phone:
+            onward = f", forwarded to {event.forward}" if event.forward else ""
+            leg.call.note(event.at, f"{leg.name}: dialling ended with {event.status}{onward}")
+
+    def _on_bridge_create(self, event: ev.BridgeCreate) -> None:
+        self._room(event.bridge)
+
+    def _on_bridge_enter(self, event: ev.BridgeEnter) -> None:
+        leg = self._leg(event.at, event.channel)
+        if leg is None:
+            return
+        swapped = self._legs.get(event.swap_uniqueid)
+        if swapped is not None and swapped is not leg:
+            self._leave_room(event.at, swapped)
+        self._enter_room(event.at, leg, self._room(event.bridge))
+
+    def _on_bridge_leave(self, event: ev.BridgeLeave) -> None:
+        leg = self._leg(event.at, event.channel)
+        if leg is not None and leg.room is not None and leg.room.id == event.bridge.id:
+            self._leave_room(event.at, leg)
+
+    def _on_bridge_destroy(self, event: ev.BridgeDestroy) -> None:
+        room = self._rooms.pop(event.bridge.id, None)
+        if room is not None:
+            for leg in list(room.legs.values()):
+                self._leave_room(event.at, leg)
+
+    def _on_bridge_merge(self, event: ev.BridgeMerge) -> None:
+        gone = self._rooms.get(event.from_bridge.id)
+        if gone is not None:
+            room = self._room(event.to_bridge)
+            for leg in list(gone.legs.values()):
+                self._enter_room(event.at, leg, room)
+
+    def _on_local_pair(self, event: ev.LocalBridge | ev.LocalOptimizationBegin | ev.LocalOptimizationEnd) -> None:
+        one, two = self._leg(event.at, event.one), self._leg(event.at, event.two)
+        if one is None or two is None:
+            return
+        one.other_half, two.other_half = two, one
+        self._tie(event.at, one.call, two.call, "they are the halves of a Local channel")
+
+    def _on_blind_transfer(self, event: ev.BlindTransfer) -> None:
+        by = self._leg(event.at, event.transferer)
+        sent = self._leg(event.at, event.transferee) if event.transferee else None
+        if by is not None:
+            by.call.note(event.at, f"{by.name} transfers blindly to {event.extension}: {event.result}")
+        if sent is not None:
+            self._tie(event.at, sent.call, by.call if by else None, "one was transferred by the other")
+            if event.result == "Success" and is_number(event.extension):
+                sent.redirected_to = event.extension
+
+    def _on_attended_transfer(self, event: ev.AttendedTransfer) -> None:
+        first, second = self._leg(event.at, event.orig_transferer), self._leg(event.at, event.second_transferer)
+        if first is None or second is None:
+            return
+        first.call.note(event.at, f"{first.name} transfers after consulting on {second.name}: {event.result}")
+        if event.result == "Success":
+            self._tie(event.at, first.call, second.call, "one was transferred to the other")
+
+    def _on_pickup(self, event: ev.Pickup) -> None:
+        leg, target = self._leg(event.at, event.channel), self._leg(event.at, event.target)
+        if leg is None or target is None:
+            return
+        leg.took_over = True
+        self._tie(event.at, leg.call, target.call, "one picked the other up")
+        leg.call.note(event.at, f"{leg.name} picks up what rings at {target.name}")
+        if leg.room is not None:
+            self._listen(event.at, leg.room)
+
+    def _on_parking(self, event: ev.Parking) -> None:
+        leg = self._leg(event.at, event.parkee)
+        if leg is None:
+            return
+        call = leg.call
+        call.note(event.at, f"{leg.name}: {event.kind} at the parking lot")
+        parked = event.kind == "parked"
+        accepted = call.accepted(call.type())
+        for one in call.legs.values():
+            one.is_parked = parked and one is accepted
+        if event.retriever is not None:
+            retriever = self._leg(event.at, event.retriever)
+            if retriever is not None:
+                retriever.took_over = True
+                self._tie(event.at, call, retriever.call, "one retrieves the other from parking")
+
+    def _on_hold(self, event: ev.Hold) -> None:
+        leg = self._leg(event.at, event.channel)
+        if leg is not None:
+            leg.call.note(event.at, f"{leg.name} {'holds' if event.on else 'takes back'} the other side")
+
+    def _on_varset(self, event: ev.VarSet) -> None:
+        leg = self._legs.get(event.uniqueid)
+        if leg is None:
+            return
+        leg.heard_at = event.at
+        variable, value = event.variable.lstrip("_"), event.value
+        if variable == "MIXMONITOR_FILENAME":
+            leg.recording = value
+            leg.call.note(event.at, f"{leg.name} is recorded to {value}")
+        elif variable == "DIALSTATUS" and leg.origin is not Origin.DIALLED:
+            leg.dial_status = value
+        elif variable == "AMPUSER" and is_number(value):
+            leg.extension = value
+        elif variable == "FROM_DID" and is_number(value):
+            leg.exten = value
+        elif variable == "VMSTATUS" and value == "SUCCESS":
+            leg.left_message = True
+            leg.call.note(event.at, f"{leg.name} left a message")
+
+    def _on_queue_caller(self, event: ev.QueueCaller) -> None:
+        leg = self._leg(event.at, event.channel)
+        if leg is not None:
+            leg.move_to(Place.QUEUE if event.kind == "join" else Place.DIALPLAN)
+            leg.call.note(event.at, f"{leg.name}: {event.kind} queue {event.queue}")
+
+    def _on_linkedid_end(self, event: ev.LinkedidEnd) -> None:
+        """Its channels' hangups may still be on their way; what is left after the grace has lost its own."""
+        left = [leg for leg in self._legs.values() if leg.live and leg.linkedid == event.linkedid]
+        if left:
+            self._condemned.extend((leg, event.at) for leg in left)
+            self._due = min(self._due, event.at + self._grace)
+
+    def _on_resync(self, event: ev.Resync) -> None:
+        """What we thought alive and is not has ended unseen; what lives and is unknown began unseen."""
+        exists = {live.channel.uniqueid for live in event.channels}
+        for known in [leg for leg in self._legs.values() if leg.live and leg.uniqueid not in exists]:
+            if known.heard_at < event.asked_at:
+                self._end_unseen(known, max(known.heard_at, event.blind_since or 0.0), event.at)
+        for bridge in event.bridges:
+            self._room(bridge)
+        for live in sorted(event.channels, key=lambda live: age(live.channel.uniqueid)):
+            self._resync_channel(event.at, live)
+
+    def _resync_channel(self, at: float, live: ev.LiveChannel) -> None:
+        known = live.channel.uniqueid in self._legs
+        leg = self._leg(at if known else live.started_at, live.channel)
+        if leg is None or not leg.live:
+            return
+        leg.heard_at = at
+        if not known:
+            if live.application.startswith(("AppDial", "AppQueue")):
+                leg.origin = Origin.DIALLED
+                leg.rung_at = leg.started_at
+            leg.call.note(at, f"{leg.name} exists; its beginning was not seen")
+        if place := PLACE_OF_APPLICATION.get(live.application.lower()):
+            leg.move_to(place)
+        room = self._rooms.get(live.bridge_id)
+        if room is not None and leg.room is not room:
+            self._enter_room(at, leg, room)
+
+    def _on_endpoints(self, event: ev.Endpoints) -> None:
+        self.plan.learn_endpoints(event.names)

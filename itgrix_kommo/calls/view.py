@@ -1,0 +1,132 @@
+"""The frozen view of a live call, as a stage shows it to the rest of the connector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from itgrix_kommo.calls.call import Call, CallType, ChannelView, Conversation, Number, State, User
+from itgrix_kommo.calls.leg import Leg, Origin
+from itgrix_kommo.calls.live import LiveCall
+from itgrix_kommo.calls.numbers import Kind, is_number
+
+NO_NUMBER = Number("", "", Kind.UNKNOWN)
+
+
+def freeze(call: LiveCall, ended_at: float | None) -> Call:
+    """`ended_at` is given when the call is over; until then there is no outcome and no duration."""
+    call_type = call.type()
+    client_leg = call.client_leg()
+    client = _client(call, client_leg)
+    caller, main = call.caller(), call.main
+    called_in = client_leg if client_leg is not None and client_leg.origin is Origin.CALLED_IN else None
+    did = called_in.exten if called_in else ""
+    asked_for = client if call_type is CallType.OUTGOING else _number(call, did or caller.exten)
+    own = _number(call, call.extension(caller), caller.caller_name) if call.is_internal(caller) else client
+    accepted = call.accepted(call_type)
+    legs = call.conversations()
+    conversations = tuple(_conversation(call, leg, call_type, client) for leg in legs)
+    talk = accepted.talk(outside=call_type is not CallType.LOCAL) if accepted else None
+    ended = ended_at is not None
+    rung = [one.user for one in conversations if one.user is not None]
+    return Call(
+        id=call.id,
+        aliases=frozenset(call.aliases),
+        type=call_type,
+        state=_state(ended=ended, talking=any(leg.talking for leg in legs)),
+        channel=_channel(call, main, call_type, own, asked_for),
+        conversations=conversations,
+        active_conversation_id=_active(legs),
+        accepted_id=accepted.uniqueid if accepted else "",
+        client=client,
+        did=did,
+        trunk=_trunk(call, client_leg).number,
+        responsible=_user(call, accepted) if accepted else None,
+        rung_last=rung[-1] if rung else _user(call, caller),
+        started_at=call.started_at,
+        ended_at=ended_at,
+        duration=round(talk[1] - talk[0]) if talk and talk[1] is not None else 0,
+        outcome=call.outcome(call_type) if ended else None,
+        is_ivr=ended and call.is_ivr(call_type),
+        timeline=tuple(call.notes),
+    )
+
+
+def _conversation(call: LiveCall, leg: Leg, call_type: CallType, client: Number) -> Conversation:
+    internal = call.is_internal(leg)
+    asker = leg.root()
+    if internal:
+        to = _number(call, call.extension(leg))
+        from_ = client if not call.is_internal(asker) else _number(call, call.extension(asker), asker.caller_name)
+        leg_type = call_type if not call.is_internal(asker) else CallType.LOCAL
+        if leg.took_over and call_type is not CallType.LOCAL:
+            from_, leg_type = client, call_type
+    else:
+        to = _number(call, call.far_number(leg))
+        from_ = _number(call, call.extension(asker), asker.caller_name) if call.is_internal(asker) else client
+        leg_type = call_type
+    outside = call_type is not CallType.LOCAL
+    return Conversation(
+        channel=_channel(call, leg, leg_type, from_, to),
+        user=_user(call, leg),
+        is_parked=leg.is_parked,
+        client_talk=leg.talk(outside=outside),
+        recording=leg.recording or asker.recording,
+    )
+
+
+def _channel(call: LiveCall, leg: Leg, call_type: CallType, from_: Number, to: Number) -> ChannelView:
+    extra: dict[str, Any] = {}
+    if leg.ended_at is not None:
+        extra = {"hangupcause": leg.cause, "hangupsource": leg.name if leg.hung_up_at is not None else ""}
+        if leg.dial_status:
+            extra["dialstatus"] = leg.dial_status
+    return ChannelView(
+        uniqueid=leg.uniqueid,
+        name=leg.name,
+        is_primary=leg.uniqueid == call.id,
+        type=call_type,
+        state=_state(ended=not leg.live, talking=leg.talking),
+        from_=from_,
+        to=to,
+        trunk=_trunk(call, leg if not call.is_internal(leg) else call.client_leg()),
+        started_at=leg.started_at,
+        answered_at=leg.first_talk,
+        ended_at=leg.ended_at,
+        extra=extra,
+    )
+
+
+def _state(*, ended: bool, talking: bool) -> State:
+    if ended:
+        return State.ENDED
+    return State.TALKING if talking else State.RINGING
+
+
+def _active(legs: list[Leg]) -> str:
+    talking = [leg.uniqueid for leg in legs if leg.talking]
+    ringing = [leg.uniqueid for leg in legs if leg.live]
+    return (talking or ringing or [""])[-1]
+
+
+def _client(call: LiveCall, leg: Leg | None) -> Number:
+    number = call.client_number()
+    name = leg.caller_name if leg is not None and leg.origin is Origin.CALLED_IN else ""
+    return Number(number, name, call.plan.kind(number))
+
+
+def _number(call: LiveCall, number: str, name: str = "") -> Number:
+    return Number(number, name, call.plan.kind(number)) if is_number(number) else NO_NUMBER
+
+
+def _trunk(call: LiveCall, leg: Leg | None) -> Number:
+    if leg is None or call.is_internal(leg):
+        return NO_NUMBER
+    return Number(leg.endpoint, "", Kind.TRUNK)
+
+
+def _user(call: LiveCall, leg: Leg) -> User | None:
+    owner = call.user_leg(leg)
+    employee = call.employee(owner) if owner is not None else None
+    if employee is None:
+        return None
+    return User(employee.user_id, tuple(filter(None, (employee.extension, *employee.numbers))))
