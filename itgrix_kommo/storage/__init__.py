@@ -1,0 +1,1 @@
+"""What must survive: the journal of live calls, and the registrations of ended ones."""

@@ -1,0 +1,144 @@
+"""The daemon's own database: its tables, opening it, one writer at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from itgrix_kommo.errors import StorageError
+
+metadata = sa.MetaData()
+
+journal = sa.Table(
+    "journal",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("node", sa.String(64), nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    # The linkedid the event showed; empty for events that name none. A finished call takes its frames with it.
+    sa.Column("linkedid", sa.String(150), nullable=False, index=True),
+    sa.Column("frame", sa.LargeBinary, nullable=False),
+)
+
+registrations = sa.Table(
+    "registrations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("node", sa.String(64), nullable=False),
+    sa.Column("call_id", sa.String(150), nullable=False),
+    sa.Column("client", sa.String(150), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("due_at", sa.Double, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("call", sa.JSON, nullable=False),
+    sa.Column("progress", sa.JSON, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Index("registrations_waiting", "state", "due_at"),
+    sa.UniqueConstraint("node", "call_id"),
+)
+
+aliases = sa.Table(
+    "aliases",
+    metadata,
+    # Every linkedid and uniqueid a call ever had: whoever meets one of them again has met the same call.
+    sa.Column("node", sa.String(64), primary_key=True),
+    sa.Column("alias", sa.String(150), primary_key=True),
+    sa.Column("registration_id", sa.ForeignKey("registrations.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+
+
+class Database:
+    """An open database. Writers take turns, so that what is written in order is committed in order."""
+
+    def __init__(self, engine: AsyncEngine, lock_file: int | None) -> None:
+        self._engine = engine
+        self._lock_file = lock_file
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, url: str) -> Database:
+        """Open (and on first use create) the database at an SQLAlchemy `url`.
+
+        Raises StorageError where it can't be used, or where another daemon uses this SQLite file.
+        """
+        path = make_url(url).database if url.startswith("sqlite") else None
+        lock_file = _claim(Path(path)) if path and path != ":memory:" else None
+        engine = create_async_engine(url)
+        if url.startswith("sqlite"):
+            sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        database = cls(engine, lock_file)
+        try:
+            async with database.writing() as connection:
+                await connection.run_sync(metadata.create_all)
+        except StorageError:
+            await database.close()
+            raise
+        return database
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction; committed at the end, rolled back on any error."""
+        async with self._turn:
+            try:
+                async with self._engine.begin() as connection:
+                    yield connection
+            except SQLAlchemyError as error:
+                raise _storage_error(error) from error
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise _storage_error(error) from error
+
+
+def _storage_error(error: SQLAlchemyError) -> StorageError:
+    cause = getattr(error, "orig", None) or error
+    return StorageError(f"storage.url: the database failed: {cause}: free disk space, or mend the file's permissions")
+
+
+def _claim(path: Path) -> int:
+    """Hold the file for this process alone; the lock goes when the process does, however it ends."""
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(
+            f"storage.url: {path} can't be written: {error.strerror}: let the daemon's user own its directory"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise StorageError(
+            f"storage.url: another daemon uses {path}: stop it (systemctl stop itgrix_amo), or give each its own file"
+        ) from error
+    return lock
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    # With WAL a commit survives a killed process at once; a power cut may cost the last moments, never consistency.
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -1,0 +1,145 @@
+"""Registrations: ended calls on their way into the CRM, each a row before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from itgrix_kommo.storage.database import Database, registrations
+
+
+class State(StrEnum):
+    WAITING = "waiting"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRegistration:
+    """`client` is the key by which order is kept; `call` the ended call as JSON; `reason` says why it is skipped."""
+
+    call_id: str
+    aliases: frozenset[str]
+    client: str
+    call: dict[str, Any]
+    state: State = State.WAITING
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """`progress` is what the steps have reached, in their own words; `due_at` is Unix seconds."""
+
+    id: int
+    call_id: str
+    client: str
+    state: State
+    due_at: float
+    attempts: int
+    created_at: float
+    call: dict[str, Any]
+    progress: dict[str, Any]
+    reason: str
+
+
+class Registrations:
+    def __init__(self, database: Database, node: str) -> None:
+        self._database = database
+        self._node = node
+
+    async def due(self, now: float, *, limit: int, busy: Sequence[str] = ()) -> list[Registration]:
+        """The oldest waiting registration of each client, if it is due; `busy` clients are being served already.
+
+        A client whose oldest one waits for its retry holds up only his own.
+        """
+        table = registrations
+        waiting = (table.c.node == self._node) & (table.c.state == State.WAITING)
+        first = sa.select(sa.func.min(table.c.id)).where(waiting).group_by(table.c.client)
+        query = (
+            sa.select(table)
+            .where(table.c.id.in_(first), table.c.due_at <= now, table.c.client.not_in(busy))
+            .order_by(table.c.id)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            return [_registration(row) for row in (await connection.execute(query)).mappings()]
+
+    async def next_due(self) -> float | None:
+        """When the next waiting one is due, in Unix seconds."""
+        query = sa.select(sa.func.min(registrations.c.due_at)).where(
+            registrations.c.node == self._node, registrations.c.state == State.WAITING
+        )
+        async with self._database.reading() as connection:
+            due: float | None = (await connection.execute(query)).scalar()
+            return due
+
+    async def save_progress(self, number: int, progress: dict[str, Any]) -> None:
+        await self._update(number, progress=progress)
+
+    async def postpone(self, number: int, *, due_at: float, reason: str) -> None:
+        await self._update(number, due_at=due_at, attempts=registrations.c.attempts + 1, reason=reason)
+
+    async def close(self, number: int, state: State, *, reason: str = "") -> None:
+        await self._update(number, state=state, reason=reason)
+
+    async def retry(self, number: int, now: float) -> bool:
+        """Put a failed one back in line; False where there is no such one."""
+        statement = (
+            sa.update(registrations)
+            .where(
+                registrations.c.node == self._node, registrations.c.id == number, registrations.c.state == State.FAILED
+            )
+            .values(state=State.WAITING, due_at=now, attempts=0)
+        )
+        async with self._database.writing() as connection:
+            return (await connection.execute(statement)).rowcount == 1
+
+    async def get(self, number: int) -> Registration | None:
+        query = sa.select(registrations).where(registrations.c.node == self._node, registrations.c.id == number)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).mappings().first()
+            return _registration(row) if row else None
+
+    async def counts(self) -> dict[State, int]:
+        query = (
+            sa.select(registrations.c.state, sa.func.count())
+            .where(registrations.c.node == self._node)
+            .group_by(registrations.c.state)
+        )
+        async with self._database.reading() as connection:
+            found = {State(state): count for state, count in await connection.execute(query)}
+        return {state: found.get(state, 0) for state in State}
+
+    async def latest(self, limit: int) -> list[Registration]:
+        query = (
+            sa.select(registrations)
+            .where(registrations.c.node == self._node)
+            .order_by(registrations.c.id.desc())
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            return [_registration(row) for row in (await connection.execute(query)).mappings()]
+
+    async def _update(self, number: int, **values: Any) -> None:
+        async with self._database.writing() as connection:
+            await connection.execute(sa.update(registrations).where(registrations.c.id == number).values(**values))
+
+
+def _registration(row: sa.RowMapping) -> Registration:
+    return Registration(
+        id=row["id"],
+        call_id=row["call_id"],
+        client=row["client"],
+        state=State(row["state"]),
+        due_at=row["due_at"],
+        attempts=row["attempts"],
+        created_at=row["created_at"],
+        call=row["call"],
+        progress=row["progress"],
+        reason=row["reason"],
+    )
