@@ -1,0 +1,50 @@
+"""A real Asterisk for tests: a PBX and a world of phones and carriers around it, directed over AMI.
+
+    async def test_a_missed_call(lab: Lab) -> None:                  # from tests.lab.scenario import Lab
+        client, anna = lab.client(), lab.phone(101)                   # a fresh +7999… number; a registered phone
+        await client.calls("4957770101")                              # through `trunk`; trunk="trunk2", name="Иван"
+        await anna.rings()
+        await client.hangs_up()
+        await lab.quiet()                                             # the PBX has no channel left
+
+Mark such tests `pytest.mark.lab` and take the fixture `lab` (tests/conftest.py knows it). The processes live as long as
+the session of each pytest-xdist worker, on ports of its own; a start takes half a second, and each test begins with no
+channel and every phone registered. `ITGRIX_LAB_ASTERISK=16` takes the other version, `ITGRIX_LAB_CEL=1` turns CEL over
+AMI on. The roots (640 MB each) are built on first need, or by `python -m tests.lab build [--version 22|16]`.
+
+Whoever: `lab.phone(101..106)` (plain dialplan), `lab.phone(201..206)` (FreePBX-style), `lab.client([number])`.
+They do: `calls(number)`, `answers()`, `rejects(486|603|480|404|403|503…)`, `hangs_up()`, `presses("1")`; a phone also
+`goes_offline()`, `comes_online()`. Ignoring a call is doing nothing.
+Awaited: `rings()`, `hears_ringing()`, `is_answered()` (a menu or queue counts), `talks()` (bridged with somebody in
+the PBX), `is_hung_up()` → hangup cause, `lab.quiet()`. Each takes `within=` seconds (8) and raises StepFailedError,
+which shows what both sides saw last. `answers` and `rejects` wait for the ring themselves.
+
+Numbers of the plain side, called through either trunk (NN = 01..06 → phones 101..106)
+    49577701NN  the phone
+    49577702NN  the phone, 3 s only
+    49577703NN  the phone, recorded
+    49577704NN  the phone 3 s, then its owner's mobile, +799900001NN by the trunk
+    49577705NN  the phone and the mobile at once
+    4957770600  ring group of 101, 102, 103; ...602 the same for 3 s; ...603 of Local channels to 101, 102
+    4957770601  hunt: 101, then 102, 3 s each
+    4957770700  queue of the devices 101, 102, 103; ...701 of Local/n members; ...702 one by one, 3 s each;
+                ...703 of Local members that optimise away; ...709 as 700, but for 4 s
+    4957770800  menu: 1 → 101, 2 → 600, 7 → queue 700, 9 bye
+    4957770850  101 for 3 s, then voicemail; ...851 voicemail at once
+    4957770900  conference
+    4957770997  congestion; ...998 busy; ...999 unallocated
+Numbers of the FreePBX side
+    49588802NN  phone 2NN (206 has voicemail after 3 s); 49588812NN the same recorded
+    4958880600  ring group of the devices 201, 202, 203; ...601 of Local/n channels, recorded
+    4958880650  follow-me of 204 with the mobile +79990000204
+    4958880750  queue of Local/n members 201, 202, 203, recorded
+    4958880800  menu: 1 → 201, 2 → 600, 3 → queue
+Phones dial extensions and 600.., 700.., 800, 850, 900; outside numbers as they are or behind 9 (by trunk), behind 0 (by
+trunk2), behind 5 (by trunk, recorded); FreePBX phones as they are or behind 9, always recorded, by trunk2, then trunk;
+70 and 71..79 parking; *8 and **101 pickup; in a call ## blind transfer, *2 attended, #72 park.
+
+For the daemon under test: AMI at `127.0.0.1`, port `lab.pair.pbx.ports.ami`, user `itgrix`, secret `itgrix-secret` (a
+production user's rights). Recordings: Asterisk names paths under `lab.pair.pbx.monitor`, which really are under
+`lab.pair.pbx.outside(lab.pair.pbx.monitor)`; map the one to the other. What the PBX told is in `lab.seen.pbx_events`;
+`await lab.seen.event("Hangup", within=5, Channel=...)` waits for one more.
+"""

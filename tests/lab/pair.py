@@ -1,0 +1,60 @@
+"""The two processes of a lab: the PBX under test and the world around it (phones and carriers)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from tests.lab.asterisk import Asterisk, Slot, claim_slot, sweep
+from tests.lab.registration import RegistrationRefusedError, register
+from tests.lab.root import LabUnavailableError, Root, Say, ensure
+
+__all__ = ["EXTENSIONS", "Pair"]
+
+EXTENSIONS = (*range(101, 107), *range(201, 207))
+REGISTERED_FOR = 7200  # seconds; no test session lasts as long
+
+
+class Pair:
+    """A PBX and its world on ports of their own; several pairs may run from one root at once."""
+
+    def __init__(self, version: str = "22", *, cel: bool = False, say: Say = print) -> None:
+        """Builds the root when it is missing. Raises LabUnavailableError."""
+        self.root: Root = ensure(version, say=say)
+        self.slot: Slot = claim_slot()
+        sweep(self.root)
+        label = f"{self.slot.number}-{os.getpid()}"
+        no_chan_sip = "noload = chan_sip.so"
+        self.pbx = Asterisk(
+            self.root, "pbx", f"pbx-{label}", self.slot.pbx, {"cel": "yes" if cel else "no", "noload_sip": ""}
+        )
+        self.world = Asterisk(self.root, "world", f"world-{label}", self.slot.world, {"noload_sip": no_chan_sip})
+
+    async def start(self) -> None:
+        """Returns when both run and every phone is registered. Raises LabUnavailableError."""
+        try:
+            self.pbx.furnish()
+            self.world.furnish()
+            await asyncio.gather(self.pbx.start(), self.world.start())
+            await self.register()
+        except BaseException:
+            self.stop()
+            raise
+
+    async def register(self) -> None:
+        """Switches every phone on. Raises LabUnavailableError."""
+        try:
+            await asyncio.gather(*(self.switch(extension, on=True) for extension in EXTENSIONS))
+        except RegistrationRefusedError as refused:
+            raise LabUnavailableError(f"{refused}; see {self.pbx.log}") from refused
+
+    async def switch(self, extension: int, *, on: bool) -> None:
+        """Registers one phone with the PBX or takes it off. Raises RegistrationRefusedError."""
+        ports = self.pbx.ports
+        expires = REGISTERED_FOR if on else 0
+        await register(extension, pbx_port=ports.sip, contact_port=ports.peer_sip, expires=expires)
+
+    def stop(self) -> None:
+        self.world.stop()
+        self.pbx.stop()
+        self.slot.release()
