@@ -1,0 +1,133 @@
+"""How many events a second the link takes in, against stock panoramisk with twelve exact callbacks on the same bytes.
+
+    python -m tests.bench.bench_ami [--calls N] [--trace FILE …]
+
+Without a trace, the streams are made up after real ones (`ami_stream`); a trace is bytes as they came from the wire.
+Each figure is the best of several runs, one process, one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import panoramisk
+
+from itgrix_kommo.ami.codec import Codec
+from itgrix_kommo.ami.decode import decode
+from tests.bench.ami_stream import stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHUNK = 64 * 1024
+RUNS = 5
+CALLBACKS = (
+    "Newchannel", "Newstate", "Newexten", "VarSet", "DialBegin", "DialEnd",
+    "BridgeEnter", "BridgeLeave", "Hangup", "HangupRequest", "AttendedTransfer", "BlindTransfer",
+)  # fmt: skip
+
+
+def chunks(data: bytes) -> list[bytes]:
+    return [data[begin : begin + CHUNK] for begin in range(0, len(data), CHUNK)]
+
+
+def best(run: Callable[[], int]) -> tuple[float, int]:
+    """The shortest time of several runs in seconds, and what the run counted."""
+    times = []
+    for _ in range(RUNS):
+        gc.collect()
+        begun = time.perf_counter()
+        counted = run()
+        times.append(time.perf_counter() - begun)
+    return min(times), counted
+
+
+def stock(parts: list[bytes]) -> Callable[[], int]:
+    """panoramisk as it comes: its protocol, its dispatcher, a callback that does nothing but count."""
+
+    def run() -> int:
+        heard = 0
+
+        def callback(_manager: object, _message: object) -> None:
+            nonlocal heard
+            heard += 1
+
+        loop = asyncio.new_event_loop()
+        manager = panoramisk.Manager(loop=loop)
+        for name in CALLBACKS:
+            manager.register_event(name, callback)
+        protocol = panoramisk.manager.AMIProtocol()
+        protocol.connection_made(None)
+        protocol.factory = manager
+        protocol.encoding = "utf8"
+        for part in parts:
+            protocol.data_received(part)
+        loop.close()
+        return heard
+
+    return run
+
+
+def framing(parts: list[bytes]) -> Callable[[], int]:
+    """Bytes to wanted frames, nothing more."""
+
+    def run() -> int:
+        codec = Codec()
+        return sum(len(codec.feed(part)) for part in parts)
+
+    return run
+
+
+def typed(parts: list[bytes]) -> Callable[[], int]:
+    """Bytes to typed events: what the link does before it hands over."""
+
+    def run() -> int:
+        codec = Codec()
+        heard = 0
+        for part in parts:
+            for frame in codec.feed(part):
+                heard += decode(frame, 0.0) is not None
+        return heard
+
+    return run
+
+
+CONTENDERS: dict[str, Callable[[list[bytes]], Callable[[], int]]] = {
+    "codec": framing,
+    "codec + decode": typed,
+}
+"""What is measured beside stock panoramisk: a name, and what runs once over the chunks."""
+
+
+def compare(name: str, data: bytes) -> None:
+    parts = chunks(data)
+    everything = Codec(keep=list)
+    events = sum(len(everything.feed(part)) for part in parts)
+    print(f"{name}: {events} events, {len(data) / 1e6:.1f} MB")
+    reference, heard = best(stock(parts))
+    print(f"  {'stock panoramisk':<24} {events / reference:>10,.0f} events/s   {heard} callbacks")
+    for label, contender in CONTENDERS.items():
+        taken, heard = best(contender(parts))
+        print(f"  {label:<24} {events / taken:>10,.0f} events/s   {heard} kept   {reference / taken:.1f} x")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--calls", type=int, default=100, help="calls in each made-up stream")
+    parser.add_argument("--trace", type=Path, nargs="*", default=[], help="recorded bytes to measure as well")
+    options = parser.parse_args()
+    logging.disable()
+    compare("plain calls", stream(options.calls))
+    compare("FreePBX-style calls", stream(options.calls // 3, freepbx=True))
+    for trace in options.trace:
+        compare(trace.name, trace.read_bytes())
+
+
+if __name__ == "__main__":
+    main()
