@@ -1,0 +1,1 @@
+"""What becomes of calls: from the tracker's stages to rows, from rows to the CRM."""

@@ -1,0 +1,134 @@
+"""The delivery: takes waiting registrations in their clients' order, and sees each to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable
+
+import structlog
+
+from itgrix_kommo.errors import ItgrixError, KommoError, KommoForbidden, KommoUnreachable, Remedy
+from itgrix_kommo.kommo.client import KommoClient
+from itgrix_kommo.kommo.retry import Backoff
+from itgrix_kommo.pipeline.gate import Gate
+from itgrix_kommo.pipeline.intake import CALL
+from itgrix_kommo.pipeline.registration import Progress, Rules, Settling, Steps
+from itgrix_kommo.storage.registrations import Registration, Registrations, State
+
+AT_ONCE = 8
+"""Registrations under way together: enough to fill Kommo's limit while answers are on their way."""
+
+AS_LONG_AS_IT_TAKES = Backoff(attempts=None, first=1.0, ceiling=300.0)
+
+_log = structlog.get_logger(__name__)
+
+
+class Delivery:
+    """`phone_of` makes the number that is written from the raw one."""
+
+    def __init__(
+        self,
+        registrations: Registrations,
+        client: KommoClient,
+        gate: Gate,
+        *,
+        phone_of: Callable[[str], str],
+        backoff: Backoff | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._registrations = registrations
+        self._client = client
+        self._gate = gate
+        self._phone_of = phone_of
+        self._backoff = backoff or AS_LONG_AS_IT_TAKES
+        self._now = now
+        self._news = asyncio.Event()
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def nudge(self) -> None:
+        """There is something new to deliver."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Deliver, for ever. Cancelling leaves every row as it was last saved."""
+        try:
+            while True:
+                rules = await self._gate.opened()
+                self._news.clear()
+                await self._start_due(rules)
+                await self._wait()
+        finally:
+            for task in self._running.values():
+                task.cancel()
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _start_due(self, rules: Rules) -> None:
+        free = AT_ONCE - len(self._running)
+        if free <= 0:
+            return
+        for registration in await self._registrations.due(self._now(), limit=free, busy=list(self._running)):
+            task = asyncio.create_task(self._deliver(registration, rules), name=f"registration {registration.call_id}")
+            self._running[registration.client] = task
+            task.add_done_callback(functools.partial(self._finished, registration.client))
+
+    def _finished(self, client: str, _task: asyncio.Task[None]) -> None:
+        del self._running[client]
+        self._news.set()
+
+    async def _wait(self) -> None:
+        """Until there is news, or the next retry is due."""
+        due = await self._registrations.next_due()
+        pause = None if due is None else max(due - self._now(), 0.0)
+        if pause == 0.0 and self._running:
+            pause = None  # what is due belongs to clients that are being served
+        try:
+            async with asyncio.timeout(pause):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def _deliver(self, registration: Registration, rules: Rules) -> None:
+        with structlog.contextvars.bound_contextvars(call_id=registration.call_id):
+            try:
+                await self._walk(registration, rules)
+            except Settling as settling:
+                await self._registrations.postpone(registration.id, due_at=settling.until, reason=str(settling))
+            except ItgrixError as error:
+                await self._failed(registration, error)
+            except Exception as error:  # noqa: BLE001 (a fault of ours in one call must not stop the others)
+                _log.exception("registration_broke")
+                await self._again(registration, error)
+
+    async def _walk(self, registration: Registration, rules: Rules) -> None:
+        call = CALL.validate_python(registration.call)
+        steps = Steps(
+            call,
+            self._phone_of(call.client.number),
+            Progress.model_validate(registration.progress),
+            client=self._client,
+            rules=rules,
+            save=lambda progress: self._registrations.save_progress(registration.id, progress),
+            now=self._now,
+        )
+        skipped = await steps.walk()
+        state = State.SKIPPED if skipped else State.DONE
+        await self._registrations.close(registration.id, state, reason=skipped)
+        _log.info("registration_closed", state=state.value, reason=skipped)
+
+    async def _failed(self, registration: Registration, error: ItgrixError) -> None:
+        """Kommo away: again later. A person must act: nothing goes out until then. This one refused: it is parked."""
+        if error.remedy is Remedy.GIVE_UP or isinstance(error, KommoForbidden):
+            _log.warning("registration_failed", error=str(error), remedy=f"registrations retry {registration.id}")
+            await self._registrations.close(registration.id, State.FAILED, reason=str(error))
+            return
+        if error.remedy is Remedy.PERSON:
+            self._gate.shut(error)
+        await self._again(registration, error)
+
+    async def _again(self, registration: Registration, error: Exception) -> None:
+        retriable = error if isinstance(error, KommoError) else KommoUnreachable(repr(error))
+        pause = self._backoff(retriable, registration.attempts + 1) or 0.0
+        _log.info("registration_postponed", pause_s=round(pause, 1), reason=str(error))
+        await self._registrations.postpone(registration.id, due_at=self._now() + pause, reason=str(error))

@@ -1,0 +1,34 @@
+"""Which ended calls go to the CRM, and as the row that is kept before anything is sent."""
+
+from __future__ import annotations
+
+from pydantic import TypeAdapter
+
+from itgrix_kommo.calls.call import Call, CallType
+from itgrix_kommo.calls.numbers import NumberPlan, e164
+from itgrix_kommo.storage.registrations import NewRegistration, State
+
+CALL: TypeAdapter[Call] = TypeAdapter(Call)
+"""A call as the JSON that is kept of it, and back."""
+
+HIDDEN = "the client's number is hidden: nobody to register the call for"
+
+
+def registration_of(call: Call, plan: NumberPlan) -> NewRegistration | None:
+    """The row for an ended call; None where the call is no business of the CRM's."""
+    if call.type not in {CallType.INCOMING, CallType.OUTGOING}:
+        return None
+    phone = plan.client_phone(call.client.number)
+    return NewRegistration(
+        call_id=call.id,
+        aliases=call.aliases,
+        client=client_key(phone, plan) if phone else call.id,
+        call=CALL.dump_python(call, mode="json"),
+        state=State.WAITING if phone else State.SKIPPED,
+        reason="" if phone else HIDDEN,
+    )
+
+
+def client_key(phone: str, plan: NumberPlan) -> str:
+    """The same for all ways of writing a client's number, so that his calls keep their order."""
+    return e164(phone, plan.region) or phone
