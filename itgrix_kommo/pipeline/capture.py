@@ -1,0 +1,178 @@
+"""The capture: what Asterisk tells is journalled, understood, and, once a call has ended, kept for registration.
+
+Nothing here waits for Kommo. A database that fails for a while delays the keeping, not the listening.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+import structlog
+
+from itgrix_kommo.calls import events as ev
+from itgrix_kommo.calls.call import Call, Stage, StageName
+from itgrix_kommo.calls.tracker import Tracker
+from itgrix_kommo.errors import StorageError
+from itgrix_kommo.storage.journal import Journal
+from itgrix_kommo.storage.registrations import NewRegistration
+
+Batch: TypeAlias = Sequence[tuple[bytes, ev.Event]]
+"""Frames with the events they mean, in the order of their arrival."""
+
+KEEP_AGAIN = 1.0
+"""Seconds before the database is tried again."""
+
+TIDY_EVERY = 60.0
+"""Seconds between looks for frames of no live call (bridges name none), and for channels whose hangup was lost."""
+
+_log = structlog.get_logger(__name__)
+
+
+def _no_linkedid(_: object) -> str:
+    return ""
+
+
+_BY_CHANNEL, _BY_DEST = attrgetter("channel.linkedid"), attrgetter("dest.linkedid")
+_LINKEDID_OF: dict[type, Callable[[Any], str]] = {
+    **dict.fromkeys(
+        (
+            ev.Newchannel,
+            ev.Newstate,
+            ev.NewCallerid,
+            ev.Newexten,
+            ev.HangupRequest,
+            ev.Hangup,
+            ev.BridgeEnter,
+            ev.BridgeLeave,
+            ev.Pickup,
+            ev.Hold,
+            ev.QueueCaller,
+            ev.MixMonitor,
+        ),
+        _BY_CHANNEL,
+    ),
+    **dict.fromkeys((ev.DialBegin, ev.DialState, ev.DialEnd), _BY_DEST),
+    **dict.fromkeys((ev.LocalBridge, ev.LocalOptimizationBegin, ev.LocalOptimizationEnd), attrgetter("one.linkedid")),
+    ev.BlindTransfer: attrgetter("transferer.linkedid"),
+    ev.AttendedTransfer: attrgetter("orig_transferer.linkedid"),
+    ev.Parking: attrgetter("parkee.linkedid"),
+    ev.VarSet: attrgetter("uniqueid"),
+    ev.Rename: attrgetter("uniqueid"),
+}
+
+
+class Capture:
+    """`keep` decides which ended calls become registrations; `on_kept` is told when one has become a row."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        journal: Journal,
+        *,
+        keep: Callable[[Call], NewRegistration | None],
+        on_kept: Callable[[], None],
+        on_stage: Callable[[Stage], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._tracker = tracker
+        self._journal = journal
+        self._keep = keep
+        self._on_kept = on_kept
+        self._on_stage = on_stage
+        self._now = now
+        self._ended: deque[Call] = deque()
+        self._ended_news = asyncio.Event()
+        self._tidy_at = 0.0
+        self.calls_ended = 0
+
+    async def replay(self, decode: Callable[[bytes, float], ev.Event | None]) -> float | None:
+        """Take up the journal where the last daemon left it; when it last heard Asterisk, None if it never did.
+
+        Stages are told to nobody but those of calls that ended: pop-ups of the past are of no use.
+        """
+        last = None
+        for at, frame in await self._journal.read():
+            last = at
+            event = decode(frame, at)
+            if event is not None:
+                self._take([stage for stage in self._tracker.feed(event) if stage.name is StageName.CALL_ENDED])
+        if last is not None:
+            _log.info("journal_replayed", live_calls=len(self._tracker.calls), last_heard=last)
+        return last
+
+    async def run(self, next_batch: Callable[[], Awaitable[Batch | None]]) -> None:
+        """Take batch after batch, until there are no more; between them let time pass for the tracker."""
+        while True:
+            # Time passes only when nothing is waiting to be fed: `advance` must not run ahead of what was received.
+            pause = max(min(self._tracker.next_due, self._tidy_at) - self._now(), 0.0)
+            try:
+                async with asyncio.timeout(pause):
+                    batch = await next_batch()
+            except TimeoutError:
+                await self._let_time_pass()
+                continue
+            if batch is None:
+                return
+            for frame, event in batch:
+                self._journal.append(event.at, _LINKEDID_OF.get(type(event), _no_linkedid)(event), frame)
+                stages = self._tracker.feed(event)
+                if stages:
+                    self._take(stages)
+
+    async def run_keeper(self) -> None:
+        """Turn ended calls into rows, in their order, for ever."""
+        while True:
+            await self._ended_news.wait()
+            self._ended_news.clear()
+            await self.keep_ended()
+
+    async def keep_ended(self) -> None:
+        while self._ended:
+            call = self._ended[0]
+            try:
+                kept = await self._journal.finish(call.aliases, self._keep(call))
+            except StorageError as error:
+                _log.error("call_not_kept", call_id=call.id, error=str(error), remedy="it is tried again")
+                await asyncio.sleep(KEEP_AGAIN)
+                continue
+            self._ended.popleft()
+            if kept is not None:
+                self._on_kept()
+
+    async def _let_time_pass(self) -> None:
+        now = self._now()
+        stages = self._tracker.advance(now)
+        if now >= self._tidy_at:
+            self._tidy_at = now + TIDY_EVERY
+            stages += self._tracker.sweep(now)
+            oldest = min((call.started_at for call in self._tracker.calls.values()), default=now)
+            if not self._ended:
+                await self._journal.forget_before(min(oldest, now - TIDY_EVERY))
+        self._take(stages)
+
+    def _take(self, stages: Sequence[Stage]) -> None:
+        for stage in stages:
+            call = stage.call
+            _log.debug("stage", call_id=call.id, stage=stage.name.value, conversation=stage.conversation_id)
+            if stage.name is StageName.CALL_ENDED:
+                self._tell(call)
+                self._ended.append(call)
+                self._ended_news.set()
+            self._on_stage(stage)
+
+    def _tell(self, call: Call) -> None:
+        self.calls_ended += 1
+        _log.info(
+            "call_ended",
+            call_id=call.id,
+            type=call.type.value,
+            client=call.client.number,
+            outcome=call.outcome.text if call.outcome else "",
+            duration_s=call.duration,
+            user=call.responsible.id if call.responsible else None,
+        )

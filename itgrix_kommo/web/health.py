@@ -1,0 +1,31 @@
+"""`GET /healthz`: 200 while calls are captured, else 503 with the reason; its body also names what stops registering."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from aiohttp import web
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`capturing_fault` is why no calls are heard (empty: they are), `registering_stopped_by` what a person must mend."""
+
+    capturing_fault: str
+    registering_stopped_by: tuple[str, ...]
+    live_calls: int
+    registrations: dict[str, int]
+
+    def body(self) -> dict[str, Any]:
+        facts = asdict(self)
+        return {"status": "failing" if self.capturing_fault else "ok", **facts}
+
+
+def health_routes(health: Callable[[], Health]) -> list[web.RouteDef]:
+    async def healthz(_: web.Request) -> web.Response:
+        found = health()
+        return web.json_response(found.body(), status=503 if found.capturing_fault else 200)
+
+    return [web.get("/healthz", healthz)]
