@@ -1,4 +1,4 @@
-"""`GET /healthz`: 200 while calls are captured, else 503 with the reason; its body also names what stops registering."""
+"""`GET /healthz`: 200 while calls are captured, else 503 with the reason; it also names what stops the registering."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp import web
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`capturing_fault` is why no calls are heard (empty: they are), `registering_stopped_by` what a person must mend."""
+    """`capturing_fault` is why no calls are heard, or empty; `registering_stopped_by` is what a person must mend."""
 
     capturing_fault: str
     registering_stopped_by: tuple[str, ...]
