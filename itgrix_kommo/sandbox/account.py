@@ -311,6 +311,13 @@ class Account:
         self.revision += 1
         return new
 
+    def remove_webhook(self, destination: str) -> bool:
+        found = [hook.id for hook in self.webhooks.values() if hook.destination == destination]
+        for hook_id in found:
+            del self.webhooks[hook_id]
+        self.revision += 1
+        return bool(found)
+
     @staticmethod
     def new_uid() -> str:
         return secrets.token_hex(20)

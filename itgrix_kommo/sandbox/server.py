@@ -10,14 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from . import routes_account, routes_activity, routes_cards, routes_oauth
+from . import (
+    page,
+    routes_account,
+    routes_activity,
+    routes_cards,
+    routes_complex,
+    routes_oauth,
+    routes_popups,
+    routes_unsorted,
+    routes_webhooks,
+)
 from .account import Account
 from .audit import Audit, Seen, without_secrets
+from .clients import add_clients
+from .delivery import Deliveries
 from .faults import Faults
 from .limiter import Limiter, Verdict
 from .oauth import Tokens
 from .options import SandboxOptions
 from .problems import BLOCK_PAGE, ApiError, problem, problem_response
+from .routes_sandbox import Desk
 from .visit import HAL_JSON, Visit
 
 if TYPE_CHECKING:
@@ -51,6 +64,7 @@ class Sandbox:
             self.faults.add(fault)
         self.limiter = Limiter(self.clock, self.switches)
         self.audit = Audit(self.account)
+        self.deliveries = Deliveries(self.account)
         self.tokens = Tokens(
             self.clock,
             account_id=options.account_id,
@@ -60,6 +74,8 @@ class Sandbox:
         )
         self.tokens.add_long_lived(options.admin_token, options.admin_id)
         self.tokens.add_long_lived(options.user_token, options.user_id)
+        if options.clients:
+            add_clients(self.account)
         self.url = ""
 
     def make_app(self) -> web.Application:
@@ -67,14 +83,27 @@ class Sandbox:
         for prefix, routes in (
             (_V4, routes_account.ROUTES),
             (_V4, routes_activity.ROUTES),
+            (_V4, routes_unsorted.ROUTES),
+            (_V4, routes_complex.ROUTES),
             (_V4, routes_cards.ROUTES),
+            (_V4, routes_webhooks.ROUTES),
+            (_V2, routes_popups.ROUTES),
         ):
             for method, path, handler in routes:
                 app.router.add_route(method, prefix + path, self._authorized(handler))
         app.router.add_routes(
             routes_oauth.routes(self.tokens, subdomain=self.options.subdomain, consenting_user=self.options.admin_id)
         )
+        app.router.add_routes(Desk(self).routes())
+        app.router.add_routes(page.routes(self))
+        app.cleanup_ctx.append(self._delivering)
         return app
+
+    async def _delivering(self, app: web.Application) -> AsyncIterator[None]:
+        del app
+        await self.deliveries.start()
+        yield
+        await self.deliveries.stop()
 
     @asynccontextmanager
     async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Sandbox]:
