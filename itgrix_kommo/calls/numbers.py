@@ -89,22 +89,24 @@ class NumberPlan:
         outside_prefixes: Iterable[str] = (),
         replace_client: Callable[[str], str] = str,
     ) -> None:
-        self.region = region
+        self.region: str | None = None
         self._trunks = frozenset(trunks)
         self._internal_max_length = internal_max_length
         self._outside_prefixes = tuple(sorted(outside_prefixes, key=len, reverse=True))
         self._replace_client = replace_client
-        self._employees: dict[str, Employee] = {}
-        self._mobiles: dict[str, Employee] = {}
-        for employee in employees:
-            if employee.extension:
-                self._employees[employee.extension] = employee
-            for number in employee.numbers:
-                self._mobiles[number] = employee
-                if key := e164(number, region):
-                    self._mobiles[key] = employee
+        employees = tuple(employees)
+        self._employees = {employee.extension: employee for employee in employees if employee.extension}
+        self._mobiles = {number: employee for employee in employees for number in employee.numbers}
+        self._mobiles_by_key: dict[str, Employee] = {}
         self._fmc_patterns: tuple[re.Pattern[str], ...] = ()
         self._endpoint_numbers: frozenset[str] = frozenset()
+        self.use_region(region)
+
+    def use_region(self, region: str | None) -> None:
+        """The country (``RU``) whose plan reads numbers without a country code; None reads only those with one."""
+        self.region = region
+        keyed = ((e164(number, region), employee) for number, employee in self._mobiles.items())
+        self._mobiles_by_key = {key: employee for key, employee in keyed if key}
 
     def use_fmc_patterns(self, patterns: Iterable[str]) -> None:
         self._fmc_patterns = tuple(fmc_pattern(line) for line in patterns if line.strip())
@@ -170,4 +172,4 @@ class NumberPlan:
         if owner := self._mobiles.get(number):
             return owner
         key = e164(number, self.region)
-        return self._mobiles.get(key) if key else None
+        return self._mobiles_by_key.get(key) if key else None

@@ -9,7 +9,7 @@ from enum import Enum
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`result` is a SIP-like code, `call_status` Kommo's 1..7; `text` names the case, its words are chosen elsewhere."""
+    """`result` is a SIP-like code, `call_status` Kommo's 1..7; `text` names the case, in no language in particular."""
 
     text: str
     result: int

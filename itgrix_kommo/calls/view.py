@@ -16,7 +16,7 @@ def freeze(call: LiveCall, ended_at: float | None) -> Call:
     """`ended_at` is given when the call is over; until then there is no outcome and no duration."""
     call_type = call.type()
     client_leg = call.client_leg()
-    client = _client(call, client_leg)
+    client = _client(call, client_leg, call_type)
     caller, main = call.caller(), call.main
     called_in = client_leg if client_leg is not None and client_leg.origin is Origin.CALLED_IN else None
     did = called_in.exten if called_in else ""
@@ -108,7 +108,9 @@ def _active(legs: list[Leg]) -> str:
     return (talking or ringing or [""])[-1]
 
 
-def _client(call: LiveCall, leg: Leg | None) -> Number:
+def _client(call: LiveCall, leg: Leg | None, call_type: CallType) -> Number:
+    if call_type is CallType.LOCAL:
+        return NO_NUMBER
     number = call.client_number()
     name = leg.caller_name if leg is not None and leg.origin is Origin.CALLED_IN else ""
     return Number(number, name, call.plan.kind(number))

@@ -20,6 +20,9 @@ from itgrix_kommo.storage.registrations import Registration, Registrations, Stat
 AT_ONCE = 8
 """Registrations under way together: enough to fill Kommo's limit while answers are on their way."""
 
+LOOK_EVERY = 15.0
+"""Seconds after which waiting rows are looked for without news: a command may have put one back in line."""
+
 AS_LONG_AS_IT_TAKES = Backoff(attempts=None, first=1.0, ceiling=300.0)
 
 _log = structlog.get_logger(__name__)
@@ -80,9 +83,9 @@ class Delivery:
     async def _wait(self) -> None:
         """Until there is news, or the next retry is due."""
         due = await self._registrations.next_due()
-        pause = None if due is None else max(due - self._now(), 0.0)
+        pause = LOOK_EVERY if due is None else min(max(due - self._now(), 0.0), LOOK_EVERY)
         if pause == 0.0 and self._running:
-            pause = None  # what is due belongs to clients that are being served
+            pause = LOOK_EVERY  # what is due belongs to clients that are being served
         try:
             async with asyncio.timeout(pause):
                 await self._news.wait()

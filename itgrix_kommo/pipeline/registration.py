@@ -29,7 +29,7 @@ ENTITY_NOT_FOUND = 263
 _log = structlog.get_logger(__name__)
 
 
-class Settling(Exception):  # noqa: N818 (no error: the row is simply not due yet)
+class Settling(Exception):
     """Something may have been written a moment ago; whether it was can be seen from `until` on."""
 
     def __init__(self, until: float) -> None:

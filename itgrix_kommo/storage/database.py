@@ -67,13 +67,14 @@ class Database:
         self._turn = asyncio.Lock()
 
     @classmethod
-    async def open(cls, url: str) -> Database:
+    async def open(cls, url: str, *, beside_daemon: bool = False) -> Database:
         """Open (and on first use create) the database at an SQLAlchemy `url`.
 
-        Raises StorageError where it can't be used, or where another daemon uses this SQLite file.
+        Raises StorageError where it can't be used, or where another daemon uses this SQLite file. A command that only
+        looks, or changes a row, does so `beside_daemon`.
         """
         path = make_url(url).database if url.startswith("sqlite") else None
-        lock_file = _claim(Path(path)) if path and path != ":memory:" else None
+        lock_file = _claim(Path(path)) if path and path != ":memory:" and not beside_daemon else None
         engine = create_async_engine(url)
         if url.startswith("sqlite"):
             sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)

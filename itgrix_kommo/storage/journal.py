@@ -11,7 +11,9 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
+import structlog
 
+from itgrix_kommo.errors import StorageError
 from itgrix_kommo.storage.database import Database, aliases, journal, registrations
 
 if TYPE_CHECKING:
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
 GATHER = 0.05
 """Seconds that frames are gathered before they are written together: what a killed process may lose."""
+
+
+AGAIN = 1.0
+"""Seconds before a database that failed is tried again."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Entry(NamedTuple):
@@ -45,7 +53,13 @@ class Journal:
             await self._work.wait()
             await asyncio.sleep(GATHER)
             self._work.clear()
-            await self.flush()
+            try:
+                await self.flush()
+            except StorageError as error:
+                # What was gathered stays gathered: the database may be back in a moment.
+                _log.error("journal_not_written", error=str(error), gathered=len(self._gathered))
+                await asyncio.sleep(AGAIN)
+                self._work.set()
 
     async def flush(self) -> None:
         async with self._database.writing() as connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,9 +23,9 @@ class Health:
         return {"status": "failing" if self.capturing_fault else "ok", **facts}
 
 
-def health_routes(health: Callable[[], Health]) -> list[web.RouteDef]:
+def health_routes(health: Callable[[], Awaitable[Health]]) -> list[web.RouteDef]:
     async def healthz(_: web.Request) -> web.Response:
-        found = health()
+        found = await health()
         return web.json_response(found.body(), status=503 if found.capturing_fault else 200)
 
     return [web.get("/healthz", healthz)]

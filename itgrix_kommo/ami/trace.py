@@ -1,0 +1,54 @@
+"""Recorded AMI streams: what a live Asterisk sent, as text that a person can read and a test can replay.
+
+Each message is preceded by a line ``@ 1763810000.123``, the Unix time of its arrival, and followed by an empty line;
+within it stand its headers, one a line. Lines that begin with ``#`` between messages are remarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from itgrix_kommo.errors import TraceError
+
+
+class Recorded(NamedTuple):
+    at: float
+    frame: bytes
+
+
+def read_trace(path: Path) -> Iterator[Recorded]:
+    """The messages of a trace file in their order. Raises TraceError, which names the line."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise TraceError(f"{path}: {error.strerror}: give the path of a recorded trace") from error
+    at: float | None = None
+    headers: list[bytes] = []
+    for number, line in enumerate([*text.replace(b"\r\n", b"\n").split(b"\n"), b""], 1):
+        if line.startswith(b"@ ") and not headers:
+            at = _time(path, number, line)
+        elif line.startswith(b"#") and not headers:
+            continue
+        elif line:
+            if at is None:
+                raise TraceError(f"{path}:{number}: a message without its time: put a line '@ <Unix time>' before it")
+            headers.append(line)
+        elif headers and at is not None:
+            yield Recorded(at, b"\r\n".join(headers))
+            headers = []
+
+
+def write_trace(path: Path, recorded: Iterable[Recorded]) -> None:
+    """Write messages as a trace file."""
+    with path.open("wb") as file:
+        for at, frame in recorded:
+            file.write(b"@ %.3f\n%s\n\n" % (at, frame.replace(b"\r\n", b"\n")))
+
+
+def _time(path: Path, number: int, line: bytes) -> float:
+    try:
+        return float(line[2:])
+    except ValueError as error:
+        raise TraceError(f"{path}:{number}: {line[2:40]!r} is no Unix time: write it as 1763810000.123") from error

@@ -1,0 +1,181 @@
+"""The composition root: builds the rooms from the configuration, runs them, and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from itgrix_kommo.ami.decode import decode
+from itgrix_kommo.ami.link import AmiLink
+from itgrix_kommo.ami.settings import AmiSettings
+from itgrix_kommo.calls.numbers import Employee, NumberPlan
+from itgrix_kommo.calls.tracker import Tracker
+from itgrix_kommo.config import Config
+from itgrix_kommo.errors import ConfigError
+from itgrix_kommo.kommo.checks import Report, Wanted
+from itgrix_kommo.kommo.client import KommoClient
+from itgrix_kommo.kommo.limiter import Limiter
+from itgrix_kommo.kommo.transport import LongLivedToken, Transport
+from itgrix_kommo.pipeline.capture import Capture
+from itgrix_kommo.pipeline.delivery import Delivery
+from itgrix_kommo.pipeline.gate import Gate
+from itgrix_kommo.pipeline.intake import registration_of
+from itgrix_kommo.pipeline.registration import Rules
+from itgrix_kommo.storage.database import Database
+from itgrix_kommo.storage.journal import Journal
+from itgrix_kommo.storage.registrations import Registrations
+from itgrix_kommo.web.health import Health, health_routes
+from itgrix_kommo.web.server import serving, tls_context
+
+_log = structlog.get_logger(__name__)
+
+
+def number_plan(config: Config) -> NumberPlan:
+    rules = [rule for rule in config.numbers.replacements if rule.applies_to in {"client", "both"}]
+
+    def replace_client(number: str) -> str:
+        for rule in rules:
+            number = rule.apply(number)
+        return number
+
+    return NumberPlan(
+        employees=[Employee(one.user_id, one.extension, tuple(one.numbers)) for one in config.employees],
+        trunks=config.numbers.trunks,
+        internal_max_length=config.numbers.internal_max_length,
+        region=config.numbers.region,
+        outside_prefixes=config.numbers.outside_prefixes,
+        replace_client=replace_client,
+    )
+
+
+class Daemon:
+    """One node: listens to its Asterisk, keeps what it hears, and registers it in Kommo."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.plan = number_plan(config)
+        self.link = AmiLink(
+            AmiSettings(
+                host=config.ami.host,
+                port=config.ami.port,
+                username=config.ami.username,
+                secret=config.ami.secret.get_secret_value(),
+                tls=config.ami.tls,
+            )
+        )
+        self.tracker = Tracker(self.plan)
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """End `run` in an orderly way: nothing is lost by it."""
+        self._stop.set()
+
+    async def run(self, on_ready: Callable[[str], None] = lambda _: None) -> None:
+        """Work until stopped. `on_ready` is told the address of the HTTP face.
+
+        Raises ConfigError and StorageError where the daemon can't work on this host as configured.
+        """
+        config = self.config
+        async with contextlib.AsyncExitStack() as stack:
+            database = await Database.open(config.storage.url.get_secret_value())
+            stack.push_async_callback(database.close)
+            journal = Journal(database, config.node.name)
+            registrations = Registrations(database, config.node.name)
+            limiter = Limiter(config.kommo.requests_per_second)
+            transport = await stack.enter_async_context(
+                Transport(config.kommo.base_url, self._tokens(), limiter, timeout_s=config.kommo.timeout_s)
+            )
+            client = KommoClient(transport)
+            gate = Gate(client, self._wanted(), self._rules)
+            delivery = Delivery(registrations, client, gate, phone_of=self.plan.client_phone)
+            capture = Capture(
+                self.tracker,
+                journal,
+                keep=lambda call: registration_of(call, self.plan),
+                on_kept=delivery.nudge,
+                on_stage=lambda _: None,
+            )
+            self.link.blind_since = await capture.replay(decode)
+            tls = tls_context(_path(config.http.tls_certificate), _path(config.http.tls_key))
+            routes = health_routes(lambda: self._health(registrations, gate))
+            address = await stack.enter_async_context(serving(routes, config.http.host, config.http.port, tls=tls))
+            on_ready(address)
+            listening = [self.link.run()]
+            lasting = [journal.run(), capture.run_keeper(), gate.run(), delivery.run()]
+            async with asyncio.TaskGroup() as tasks:
+                listeners = [tasks.create_task(one) for one in listening]
+                capturing = tasks.create_task(capture.run(self.link.next_batch))
+                workers = [tasks.create_task(one) for one in lasting]
+                await self._stop.wait()
+                _log.info("stopping")
+                for task in listeners:
+                    task.cancel()
+                # What was received is still fed, and what has ended is still kept.
+                await capturing
+                for task in workers:
+                    task.cancel()
+            await capture.keep_ended()
+            await journal.flush()
+            _log.info("stopped", live_calls=len(self.tracker.calls))
+
+    async def _health(self, registrations: Registrations, gate: Gate) -> Health:
+        status = self.link.status
+        counts = await registrations.counts()
+        return Health(
+            capturing_fault="" if status.connected else f"no link to Asterisk: {status.error or 'not connected yet'}",
+            registering_stopped_by=tuple(gate.stops()),
+            live_calls=len(self.tracker.calls),
+            registrations={state.value: count for state, count in counts.items()},
+        )
+
+    def _tokens(self) -> LongLivedToken:
+        token = self.config.kommo.access_token
+        if token is None:
+            raise ConfigError(
+                "kommo.access_token: not given, and this version has no OAuth yet: make a long-lived token in the "
+                "integration's settings in Kommo and put it there"
+            )
+        return LongLivedToken(token.get_secret_value())
+
+    def _wanted(self) -> Wanted:
+        business = self.config.business
+        users = {one.user_id for one in self.config.employees}
+        if business.default_user_id is not None:
+            users.add(business.default_user_id)
+        return Wanted(pipeline_id=business.pipeline_id, status_id=business.status_id, user_ids=frozenset(users))
+
+    def _rules(self, report: Report) -> Rules:
+        """What the account says completes the configuration: its country reads national numbers."""
+        business = self.config.business
+        if self.config.numbers.region is None and report.account is not None:
+            self.plan.use_region(report.account.country or None)
+        if report.phone_field_id is None:
+            raise AssertionError("a report that lets calls through names the phone field")
+        return Rules(
+            phone_field_id=report.phone_field_id,
+            create_contacts=business.create_contacts,
+            default_user_id=business.default_user_id,
+            missed_responsible=business.missed_responsible,
+            tags=business.tags,
+            language=self.config.language,
+        )
+
+
+async def run(config: Config, on_ready: Callable[[str], None] = lambda _: None) -> None:
+    """Run the daemon until SIGTERM or SIGINT."""
+    daemon = Daemon(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    _log.info("starting", node=config.node.name, started_at=time.time())
+    await daemon.run(on_ready)
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)

@@ -1,0 +1,266 @@
+"""The command `itgrix-kommo`. Exit status 0 done, 1 failed, 2 misused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from itgrix_kommo import __version__, app, config, log
+from itgrix_kommo.ami.decode import decode
+from itgrix_kommo.ami.trace import read_trace
+from itgrix_kommo.calls.call import Call, StageName
+from itgrix_kommo.calls.numbers import NumberPlan
+from itgrix_kommo.calls.tracker import Tracker
+from itgrix_kommo.errors import ItgrixError
+from itgrix_kommo.sandbox import SandboxOptions, run_sandbox
+from itgrix_kommo.storage.database import Database
+from itgrix_kommo.storage.registrations import Registration, Registrations
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+CONFIG_PATH = Path("/etc/itgrix_amo/config.json")
+
+commands = typer.Typer(
+    help="Connects Asterisk with Kommo: every call understood and registered once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_commands = typer.Typer(help="Look at and begin the configuration.", no_args_is_help=True)
+registration_commands = typer.Typer(help="Calls on their way into Kommo.", no_args_is_help=True)
+commands.add_typer(config_commands, name="config")
+commands.add_typer(registration_commands, name="registrations")
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+out = Console()
+err = Console(stderr=True)
+
+
+def main() -> None:
+    """Run the command line; what the connector refuses is one readable message, never a stack trace."""
+    try:
+        commands()
+    except ItgrixError as error:
+        err.print(f"[bold red]✗[/] {type(error).__name__}", highlight=False)
+        err.print(str(error), markup=False, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@commands.command()
+def version() -> None:
+    """Print the version."""
+    out.print(__version__, highlight=False)
+
+
+@commands.command()
+def run(path: ConfigOption = CONFIG_PATH) -> None:
+    """Run the daemon until it is told to stop (SIGTERM)."""
+    settings = config.load(path)
+    log.configure(settings.logging.level, settings.logging.format)
+    for warning in settings.warnings():
+        _log.warning("configuration", warning=warning)
+    _run(app.run(settings, lambda address: _log.info("serving", address=address)))
+
+
+@commands.command()
+def sandbox(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8078,
+    *,
+    clients: Annotated[bool, typer.Option(help="Begin with a few invented contacts.")] = False,
+) -> None:
+    """Serve an invented Kommo account in memory, with a page that shows what arrives."""
+    options = SandboxOptions(clients=clients)
+    out.print(f"A Kommo account in memory: [bold]http://{host}:{port}/[/]")
+    out.print(f"kommo.base_url is that address, kommo.access_token is {options.admin_token!r}. Ctrl-C ends it.")
+    with contextlib.suppress(KeyboardInterrupt):
+        _run(run_sandbox(host, port, options))
+
+
+@commands.command()
+def replay(
+    trace: Annotated[Path, typer.Argument(help="A recorded AMI trace.")],
+    path: Annotated[Path | None, typer.Option("--config", "-c", help="Whose numbers and trunks to go by.")] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what a recorded trace says: each call, what happened, what was decided, and why."""
+    plan = app.number_plan(config.load(path)) if path is not None else NumberPlan()
+    tracker = Tracker(plan)
+    calls: list[Call] = []
+    last = 0.0
+    for last, frame in read_trace(trace):
+        event = decode(frame, last)
+        if event is not None:
+            calls += [stage.call for stage in tracker.feed(event) if stage.name is StageName.CALL_ENDED]
+    calls += [stage.call for stage in tracker.advance(last + 60.0) if stage.name is StageName.CALL_ENDED]
+    if as_json:
+        out.print_json(json.dumps([_call_facts(call) for call in calls]))
+        return
+    for call in calls:
+        _print_call(call)
+    for live in tracker.calls.values():
+        out.print(f"[yellow]![/] call {live.id} had not ended when the trace did", highlight=False)
+
+
+@config_commands.command("init")
+def config_init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = CONFIG_PATH,
+    *,
+    force: Annotated[bool, typer.Option(help="Overwrite what is there.")] = False,
+) -> None:
+    """Write a configuration to begin with."""
+    if path.exists() and not force:
+        err.print(f"{path} exists: choose another path, or overwrite it with --force", highlight=False)
+        raise typer.Exit(1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o640)
+        path.write_text(config.starting_file(), encoding="utf-8")
+    except OSError as error:
+        err.print(f"{path} can't be written: {error.strerror}: run this as root, or give another path", highlight=False)
+        raise typer.Exit(1) from error
+    out.print(f"{path} is written: fill in what it asks for, then run itgrix-kommo config check", highlight=False)
+
+
+@config_commands.command("check")
+def config_check(path: ConfigOption = CONFIG_PATH) -> None:
+    """Read the configuration and tell what is wrong with it, or only worth a word."""
+    settings = config.load(path)
+    for warning in settings.warnings():
+        out.print(f"[yellow]![/] {warning}", highlight=False)
+    out.print(f"[green]✓[/] {path} can be used", highlight=False)
+
+
+@config_commands.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    sys.stdout.write(json.dumps(config.json_schema(), indent=2, ensure_ascii=False) + "\n")
+
+
+@registration_commands.command("list")
+def registrations_list(
+    path: ConfigOption = CONFIG_PATH,
+    *,
+    limit: Annotated[int, typer.Option(help="How many, the latest first.", min=1)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List calls on their way into Kommo, and what became of them."""
+    rows = _run(_latest(config.load(path), limit))
+    if as_json:
+        out.print_json(json.dumps([_registration_facts(row) for row in rows]))
+        return
+    table = Table("id", "ended", "client", "direction", "result", "state", "why")
+    colours = {"done": "green", "failed": "red", "waiting": "yellow", "skipped": "dim"}
+    for row in rows:
+        facts = _registration_facts(row)
+        state = f"[{colours[row.state.value]}]{row.state.value}[/]"
+        table.add_row(str(row.id), facts["ended"], facts["client"], facts["type"], facts["result"], state, row.reason)
+    out.print(table)
+
+
+@registration_commands.command("retry")
+def registrations_retry(
+    number: Annotated[int, typer.Argument(help="Its id, as `registrations list` shows it.")],
+    path: ConfigOption = CONFIG_PATH,
+) -> None:
+    """Put a failed registration back in line."""
+    if not _run(_retry(config.load(path), number)):
+        err.print(f"there is no failed registration {number}: itgrix-kommo registrations list shows them")
+        raise typer.Exit(1)
+    out.print(f"registration {number} waits again; the running daemon takes it up within a quarter of a minute")
+
+
+async def _latest(settings: config.Config, limit: int) -> list[Registration]:
+    async with _registrations(settings) as registrations:
+        return await registrations.latest(limit)
+
+
+async def _retry(settings: config.Config, number: int) -> bool:
+    async with _registrations(settings) as registrations:
+        return await registrations.retry(number, time.time())
+
+
+@contextlib.asynccontextmanager
+async def _registrations(settings: config.Config) -> AsyncIterator[Registrations]:
+    database = await Database.open(settings.storage.url.get_secret_value(), beside_daemon=True)
+    try:
+        yield Registrations(database, settings.node.name)
+    finally:
+        await database.close()
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+def _registration_facts(row: Registration) -> dict[str, Any]:
+    call = row.call
+    return {
+        "id": row.id,
+        "call_id": row.call_id,
+        "ended": f"{datetime.fromtimestamp(row.created_at).astimezone():%Y-%m-%d %H:%M:%S}",
+        "client": row.client,
+        "type": call["type"],
+        "result": call["outcome"]["text"],
+        "duration_s": call["duration"],
+        "state": row.state.value,
+        "reason": row.reason,
+        "attempts": row.attempts,
+        "progress": row.progress,
+    }
+
+
+def _call_facts(call: Call) -> dict[str, Any]:
+    return {
+        "call_id": call.id,
+        "type": call.type.value,
+        "client": call.client.number,
+        "did": call.did,
+        "trunk": call.trunk,
+        "result": call.outcome.text if call.outcome else "",
+        "duration_s": call.duration,
+        "responsible": call.responsible.id if call.responsible else None,
+        "is_ivr": call.is_ivr,
+        "conversations": [
+            {
+                "id": one.id,
+                "channel": one.channel.name,
+                "from": one.channel.from_.number,
+                "to": one.channel.to.number,
+                "answered": one.was_answered,
+                "user": one.user.id if one.user else None,
+            }
+            for one in call.conversations
+        ],
+        "timeline": [{"at": note.at, "text": note.text} for note in call.timeline],
+    }
+
+
+def _print_call(call: Call) -> None:
+    result = call.outcome.text if call.outcome else ""
+    out.print(
+        f"\n[bold]{call.id}[/] {call.type.value}, {call.client.number or 'no client'}: [bold]{result}[/]"
+        f"{f', {call.duration} s' if call.was_answered else ''}",
+        highlight=False,
+    )
+    for note in call.timeline:
+        out.print(f"  {note.at - call.started_at:8.2f} s  {note.text}", highlight=False, markup=False)
