@@ -1,0 +1,185 @@
+"""Secrets of the configuration: given as text, as a file or as an environment variable, shown nowhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from itgrix_kommo.config.values import json_type, refusal
+from itgrix_kommo.log import register_secret
+
+_LARGEST_FILE: Final = 64 * 1024  # bytes; a long-lived Kommo token has some 1,500
+_UNWANTED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
+_FORMS: Final = 'give text, {"file": "/path"} or {"env": "NAME"}'
+_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"type": "string", "format": "password", "writeOnly": True, "minLength": 1},
+        {
+            "type": "object",
+            "properties": {"file": {"type": "string", "pattern": "^/"}},
+            "required": ["file"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {"env": {"type": "string", "pattern": "^[A-Z_][A-Z0-9_]*$"}},
+            "required": ["env"],
+            "additionalProperties": False,
+        },
+    ]
+}
+
+
+@dataclass(slots=True)
+class SecretSources:
+    """The validation's context: where secrets were found, as far as that deserves a warning."""
+
+    readable_file: str | None = None  # the configuration file, if everybody on the host can read it
+    inline: bool = False  # the configuration file itself holds a secret
+    readable_secrets: list[str] = field(default_factory=list)  # files of secrets that everybody can read
+
+    def warnings(self) -> list[str]:
+        found = [
+            f"{name}: everybody on this host can read the secret: run chmod 600 {name}"
+            for name in dict.fromkeys(self.readable_secrets)
+        ]
+        if self.inline and self.readable_file:
+            name = self.readable_file
+            found.append(f"{name}: everybody on this host can read the secrets in it: run chmod 640 {name}")
+        return found
+
+
+def _resolve(value: object, info: ValidationInfo) -> object:
+    sources = info.context if isinstance(info.context, SecretSources) else SecretSources()
+    match value:
+        case SecretStr():  # already resolved: a configuration built or copied in Python
+            return value
+        case str():
+            return _checked(value)
+        case {"file": str(path), **others} if not others:
+            return _checked(_from_file(path, sources))
+        case {"env": str(name), **others} if not others:
+            return _checked(_from_environment(name))
+        case {"file": _, **others} | {"env": _, **others} if others:
+            raise refusal("an object with more than a file or a variable alone", _FORMS)
+        case {"file": _} | {"env": _}:
+            raise refusal("the file or variable is not named by text", _FORMS)
+        case dict():
+            raise refusal("an object that is neither a file nor a variable", _FORMS)
+        case _:
+            raise refusal(f"{json_type(value)} where a secret is wanted", _FORMS)
+
+
+def _checked(text: str) -> str:
+    if not text.strip():
+        raise refusal("the secret is empty", _FORMS)
+    if _UNWANTED.search(text):
+        raise refusal("the secret has several lines or control characters", "give one line of text")
+    return text
+
+
+def _from_file(name: str, sources: SecretSources) -> str:
+    if not name.startswith("/") or not name.isprintable():
+        raise refusal("the secret's file is no absolute path", 'give {"file": "/path"}')
+    try:
+        # Without O_NONBLOCK a named pipe would hold up the start until somebody writes to it.
+        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise refusal(f"{name} is no regular file", "put the secret alone into a file of its own")
+            content = file.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        reason = (error.strerror or "unreadable").lower()
+        raise refusal(f"{name}: {reason}", "create it, readable by the service's user, mode 0600") from None
+    if len(content) > _LARGEST_FILE:
+        raise refusal(f"{name} is larger than 64 KiB", "put the secret alone into a file of its own")
+    if status.st_mode & stat.S_IROTH:
+        sources.readable_secrets.append(name)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise refusal(f"{name} is not UTF-8", "put the secret alone into it, as text") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _from_environment(name: str) -> str:
+    if not _VARIABLE.fullmatch(name):
+        raise refusal("no name of an environment variable", "use capital letters, digits and _")
+    try:
+        return os.environ[name]
+    except KeyError:
+        raise refusal(f"the environment variable {name} is not set", "set it in the service's environment") from None
+
+
+def _note_inline(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, str) and isinstance(info.context, SecretSources):
+        info.context.inline = True
+    return value
+
+
+def _note_inline_password(value: object, info: ValidationInfo) -> object:
+    return _note_inline(value, info) if isinstance(value, str) and "@" in value else value
+
+
+def _keep(secret: SecretStr) -> SecretStr:
+    register_secret(secret.get_secret_value())
+    return secret
+
+
+@dataclass(frozen=True, slots=True)
+class _Database:
+    """Checks an SQLAlchemy address: a secret for the password that it may hold.
+
+    `drivers` are the accepted schemes, all of them asynchronous: any other would block the event loop.
+    """
+
+    drivers: tuple[str, ...]
+
+    def __call__(self, secret: SecretStr) -> SecretStr:
+        try:
+            url = make_url(secret.get_secret_value())
+        except (ArgumentError, ValueError):
+            raise refusal("no database address", f"give {self.drivers[0]}://user:password@host/database") from None
+        if url.password:
+            register_secret(url.password)
+        if url.drivername not in self.drivers:
+            known = " or ".join(f"{driver}://" for driver in self.drivers)
+            raise refusal("a database or driver that can't be used here", f"begin the address with {known}")
+        if not url.database and not url.drivername.startswith("sqlite"):
+            raise refusal("the address names no database", f"give {self.drivers[0]}://user:password@host/database")
+        return secret
+
+
+Secret = Annotated[
+    SecretStr, AfterValidator(_keep), BeforeValidator(_resolve), BeforeValidator(_note_inline), WithJsonSchema(_SCHEMA)
+]
+PbxDatabaseUrl = Annotated[
+    SecretStr,
+    AfterValidator(_Database(("mysql+asyncmy", "mysql+aiomysql", "postgresql+asyncpg", "sqlite+aiosqlite"))),
+    BeforeValidator(_resolve),
+    BeforeValidator(_note_inline_password),
+    WithJsonSchema(_SCHEMA),
+]
+StorageUrl = Annotated[
+    SecretStr,
+    AfterValidator(_Database(("sqlite+aiosqlite", "postgresql+asyncpg"))),
+    BeforeValidator(_resolve),
+    BeforeValidator(_note_inline_password),
+    WithJsonSchema(_SCHEMA),
+]
+SharedStorageUrl = Annotated[
+    SecretStr,
+    AfterValidator(_Database(("postgresql+asyncpg",))),
+    BeforeValidator(_resolve),
+    BeforeValidator(_note_inline_password),
+    WithJsonSchema(_SCHEMA),
+]
