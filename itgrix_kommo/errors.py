@@ -19,6 +19,10 @@
     │   ├── KommoForbidden          403 for one method: a right is missing
     │   ├── KommoNotFound           404: no such path or parent
     │   └── KommoRejected           4xx: this very request will never be accepted
+    ├── RecordingError
+    │   ├── RecordingUnfinished     it is still being written: ask again later
+    │   ├── RecordingUnusable       there is no sound to be had from this file
+    │   └── ConversionFailed        no mp3 could be made now; the file as it is may serve
     ├── StorageError                the database can't be opened, read or written
     └── TraceError                  a recorded trace can't be read
 
@@ -130,6 +134,22 @@ class KommoRejected(KommoError):
     def __init__(self, message: str, *, status: int | None = None, problem: object = None) -> None:
         super().__init__(message, status=status)
         self.problem = problem
+
+
+class RecordingError(ItgrixError):
+    pass
+
+
+class RecordingUnfinished(RecordingError):
+    remedy = Remedy.RETRY
+
+
+class RecordingUnusable(RecordingError):
+    pass
+
+
+class ConversionFailed(RecordingError):
+    remedy = Remedy.RETRY
 
 
 class StorageError(ItgrixError):
