@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,6 @@ class TestFile:
                     "close the open brackets and braces, or restore the rest of it"
                 ),
             ),
-            (b'{"ami": {},}', "line 1, column 12: a comma without a successor: take the comma away"),
-            (b'{"a": [1,]}', "line 1, column 10: a comma without a successor: take the comma away"),
             (
                 b'{"a": 1\n "b": 2}',
                 "line 2, column 2: a comma is missing before this: put one after the previous value",
@@ -58,6 +57,11 @@ class TestFile:
     )
     def test_broken_says_where_and_what_to_do(self, tmp_path: Path, content: bytes, line: str) -> None:
         assert refused(tmp_path, content) == [f"{tmp_path}/config.json: {line}"]
+
+    @pytest.mark.parametrize("content", [b'{"ami": {},}', b'{"a": [1,]}'])
+    def test_a_comma_too_many(self, tmp_path: Path, content: bytes) -> None:
+        (line,) = refused(tmp_path, content)  # the column is the comma's from Python 3.13 on, the bracket's before
+        assert re.fullmatch(r".*: line 1, column \d+: a comma without a successor: take the comma away", line)
 
     def test_missing(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"there is no such file: write one with"):
