@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -35,6 +35,10 @@ _log = structlog.get_logger(__name__)
 
 def _no_linkedid(_: object) -> str:
     return ""
+
+
+async def _next(batches: AsyncIterator[Batch]) -> Batch | None:
+    return await anext(batches, None)
 
 
 _BY_CHANNEL, _BY_DEST = attrgetter("channel.linkedid"), attrgetter("dest.linkedid")
@@ -105,24 +109,31 @@ class Capture:
             _log.info("journal_replayed", live_calls=len(self._tracker.calls), last_heard=last)
         return last
 
-    async def run(self, next_batch: Callable[[], Awaitable[Batch | None]]) -> None:
+    async def run(self, batches: AsyncIterator[Batch]) -> None:
         """Take batch after batch, until there are no more; between them let time pass for the tracker."""
-        while True:
-            # Time passes only when nothing is waiting to be fed: `advance` must not run ahead of what was received.
-            pause = max(min(self._tracker.next_due, self._tidy_at) - self._now(), 0.0)
-            try:
-                async with asyncio.timeout(pause):
-                    batch = await next_batch()
-            except TimeoutError:
-                await self._let_time_pass()
-                continue
-            if batch is None:
-                return
-            for frame, event in batch:
-                self._journal.append(event.at, _LINKEDID_OF.get(type(event), _no_linkedid)(event), frame)
-                stages = self._tracker.feed(event)
-                if stages:
-                    self._take(stages)
+        following = asyncio.ensure_future(_next(batches))
+        try:
+            while True:
+                # Time passes only when nothing is waiting to be fed: `advance` must not run ahead of what was received.
+                pause = max(min(self._tracker.next_due, self._tidy_at) - self._now(), 0.0)
+                await asyncio.wait({following}, timeout=pause)
+                if not following.done():
+                    await self._let_time_pass()
+                    continue
+                batch = following.result()
+                if batch is None:
+                    return
+                following = asyncio.ensure_future(_next(batches))
+                self._feed(batch)
+        finally:
+            following.cancel()
+
+    def _feed(self, batch: Batch) -> None:
+        for frame, event in batch:
+            self._journal.append(event.at, _LINKEDID_OF.get(type(event), _no_linkedid)(event), frame)
+            stages = self._tracker.feed(event)
+            if stages:
+                self._take(stages)
 
     async def run_keeper(self) -> None:
         """Turn ended calls into rows, in their order, for ever."""
