@@ -23,6 +23,9 @@
     │   ├── RecordingUnfinished     it is still being written: ask again later
     │   ├── RecordingUnusable       there is no sound to be had from this file
     │   └── ConversionFailed        no mp3 could be made now; the file as it is may serve
+    ├── HookError                   a customization did not answer as it must: the unchanged data goes on
+    │   ├── HookTimedOut            it took longer than it may, and was killed
+    │   └── HooksUnusable           the directory of customizations can't be used as it is: a person must act
     ├── StorageError                the database can't be opened, read or written
     └── TraceError                  a recorded trace can't be read
 
@@ -150,6 +153,18 @@ class RecordingUnusable(RecordingError):
 
 class ConversionFailed(RecordingError):
     remedy = Remedy.RETRY
+
+
+class HookError(ItgrixError):
+    pass
+
+
+class HookTimedOut(HookError):
+    pass
+
+
+class HooksUnusable(HookError):
+    remedy = Remedy.PERSON
 
 
 class StorageError(ItgrixError):
