@@ -143,6 +143,8 @@ def _item_error(error: ErrorDetails) -> ItemError:
         code = "FieldMissing"
     elif kind == "extra_forbidden":
         code = "FieldNotExpected"
+    elif kind == "too_short":
+        code = "NotBlank"
     elif error["input"] is None:
         code = "NotNullable"
     elif kind.removesuffix("_type") in _WANTED:

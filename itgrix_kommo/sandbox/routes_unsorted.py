@@ -148,7 +148,7 @@ async def decline(visit: Visit) -> web.Response:
 
 
 async def _optional_json(visit: Visit) -> Any:
-    return await visit.json() if visit.request.can_read_body else {}
+    return await visit.json() if await visit.request.read() else {}
 
 
 def _sorted(visit: Visit, entry: Unsorted) -> web.Response:
