@@ -203,13 +203,21 @@ E = TypeVar("E")
 class Listener:
     """A link to `server` that runs, and everything that came out of it; `holding` leaves it in there."""
 
-    def __init__(self, server: AmiServer, *, pace: Pace = QUICK, holding: bool = False, **settings: Any) -> None:
+    def __init__(
+        self,
+        server: AmiServer,
+        *,
+        pace: Pace = QUICK,
+        holding: bool = False,
+        blind_since: float | None = None,
+        **settings: Any,
+    ) -> None:
         given = {"host": "127.0.0.1", "port": server.port, "username": "itgrix", "secret": "s3cr3t", **settings}
         self.server = server
-        self.link = AmiLink(AmiSettings(**given), pace=pace)
+        self.link = AmiLink(AmiSettings(**given), pace=pace, blind_since=blind_since)
         self.batches: list[list[Received]] = []
+        self.received: list[Received] = []
         self._taking = asyncio.Event()
-        self._changed = asyncio.Event()
         if not holding:
             self._taking.set()
 
@@ -238,12 +246,8 @@ class Listener:
         await self._taking.wait()
         async for batch in self.link.batches():
             self.batches.append(batch)
-            self._changed.set()
+            self.received += batch
             self.server.changed()
-
-    @property
-    def received(self) -> list[Received]:
-        return [each for batch in self.batches for each in batch]
 
     @property
     def events(self) -> list[Event]:

@@ -237,6 +237,11 @@ class TestResync:
             assert last.at <= resync.blind_since <= resync.asked_at
             assert listener.link.status.gaps == 1
 
+    async def test_tells_since_when_the_former_daemon_was_deaf(self, server: AmiServer) -> None:
+        async with Listener(server, blind_since=1_795_344_324.0, pace=replace(QUICK, look_every=0.01)) as listener:
+            assert (await listener.hears(ev.Resync)).blind_since == 1_795_344_324.0
+            assert (await listener.hears(ev.Resync, times=2)).blind_since is None
+
     async def test_a_gap_lasts_until_it_was_looked_into(self, server: AmiServer) -> None:
         async with Listener(server, pace=replace(QUICK, answer_within=0.05)) as listener:
             first = await listener.hears(ev.Resync)

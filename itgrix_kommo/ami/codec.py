@@ -64,13 +64,15 @@ class Codec:
                 return []
             self._greet()
             searched = 0
-        if partial.find(_END, searched) < 0:
-            # Up to three bytes of an end may already be there.
-            if len(partial) >= self._max_message + len(_END):
-                self._give_up(f"a message of more than {self._max_message} bytes")
+        pieces: list[bytes] = []
+        if partial.find(_END, searched) >= 0:
+            pieces = bytes(partial).split(_END)
+            self._partial = bytearray(pieces.pop())
+        # Up to three bytes of an end may already be there.
+        if len(self._partial) >= self._max_message + len(_END):
+            self._give_up(f"a message of more than {self._max_message} bytes")
+        if not pieces:
             return []
-        pieces = bytes(partial).split(_END)
-        self._partial = bytearray(pieces.pop())
         if max(map(len, pieces)) > self._max_line:
             pieces = self._within_bounds(pieces)
         self.messages += len(pieces)

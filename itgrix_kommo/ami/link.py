@@ -73,17 +73,20 @@ class AmiLink:
     Asterisk wait, nothing is dropped; beyond `Pace.stall_limit` the link is cut, and the next Resync tells the gap.
 
     A Resync stands in the stream where Asterisk's answer ended; what happened between its `asked_at` and its `at` came
-    before it, as events of their own.
+    before it, as events of their own. `blind_since` is when a former daemon last heard Asterisk: what the first Resync
+    says.
     """
 
     def __init__(
         self,
         settings: AmiSettings,
         *,
+        blind_since: float | None = None,
         pace: Pace | None = None,
         clock: Callable[[], float] = time.time,
         dice: Callable[[], float] = random.random,
     ) -> None:
+        """`blind_since` is when an earlier daemon last heard this Asterisk, in Unix seconds."""
         self.settings = settings
         self._pace = pace or Pace()
         self._clock = clock
@@ -93,7 +96,7 @@ class AmiLink:
         self._manager: _Manager | None = None
         self._protocol: AmiProtocol | None = None
         self._use_filters = True
-        self._blind_since: float | None = None
+        self._blind_since = blind_since
         self._seeing = False
         self._endpoints: frozenset[str] = frozenset()
         self._complaint = ""
