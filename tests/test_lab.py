@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
-from tests.lab.scenario import Lab
+from tests.lab.observation import StepFailedError
+from tests.lab.pair import Pair
+from tests.lab.recorder import trace
+from tests.lab.root import LabUnavailableError, ensure
+from tests.lab.scenes import SCENES
+from tests.lab.stage import Lab
 
 pytestmark = pytest.mark.lab
 
@@ -149,3 +159,136 @@ async def test_the_freepbx_side_in_and_out(lab: Lab) -> None:
     assert ("AMPUSER", "201") in variables
     contexts = {event["Context"] for event in lab.seen.pbx_events if event["Event"] == "Newexten"}
     assert {"from-trunk", "from-did-direct", "dial-one", "route", "dialout-trunk", "sub-record-check"} <= contexts
+
+
+@pytest.mark.parametrize("name", SCENES)
+async def test_every_scene_plays(lab: Lab, name: str) -> None:
+    await SCENES[name](lab)
+    assert not lab.seen.switchboard.channels
+
+
+async def test_a_recording_is_where_the_pbx_says_and_holds_sound(lab: Lab) -> None:
+    client = lab.client()
+    await client.calls("4958881201")
+    await lab.phone(201).answers()
+    named = await lab.seen.event("VarSet", within=5, Variable="MIXMONITOR_FILENAME")
+    recording = lab.pair.pbx.outside(named["Value"])
+    await client.talks()
+    await lab.seen.until(lambda: recording.stat().st_size > 20_000, f"sound in {recording}", 8)
+    await client.hangs_up()
+    await lab.quiet()
+    assert re.search(r"/\d{4}/\d\d/\d\d/in-4958881201-\+7999\d{7}-.*\.wav$", str(recording))
+    assert recording.is_relative_to(lab.pair.pbx.outside(lab.pair.pbx.monitor))
+    samples = recording.read_bytes()[44:]
+    assert max(samples) > min(samples)
+
+
+async def test_the_pbx_dies_in_mid_call_and_comes_back(lab: Lab) -> None:
+    client = lab.client()
+    await client.calls("4957770101")
+    await lab.phone(101).answers()
+    await client.talks()
+    await lab.pbx_dies()
+    assert not lab.pair.pbx.alive
+    await lab.pbx_returns()
+    await client.hangs_up()
+    await lab.phone(101).hangs_up()
+    again = lab.client()
+    await again.calls("4957770101")
+    await lab.phone(101).answers()
+    await again.talks()
+
+
+async def test_cel_is_told_only_when_switched_on(lab: Lab) -> None:
+    async with lab.cel():
+        await SCENES["in_answered"](lab)
+        end = await lab.seen.event("CEL", within=5, EventName="LINKEDID_END")
+    told = sum(event["Event"] == "CEL" for event in lab.seen.pbx_events)
+    assert told > 5
+    await SCENES["in_answered"](lab)
+    assert sum(event["Event"] == "CEL" for event in lab.seen.pbx_events) == told
+    with closing(sqlite3.connect(lab.pair.pbx.folder / "log/master.db")) as database:
+        rows = database.execute(
+            "SELECT eventtype, eventtime FROM cel WHERE linkedid = ?", (end["LinkedID"],)
+        ).fetchall()
+    assert {"CHAN_START", "ANSWER", "BRIDGE_ENTER", "LINKEDID_END"} <= {row[0] for row in rows}
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}", row[1]) for row in rows)
+
+
+async def test_a_trace_holds_what_the_daemons_user_is_told(lab: Lab, tmp_path: Path) -> None:
+    saved = tmp_path / "one.trace"
+    async with lab.record(saved):
+        await SCENES["in_answered"](lab)
+    frames = saved.read_text("utf-8").removesuffix("\n\n").split("\n\n")
+    assert all(re.match(r"@ \d{10}\.\d{6}\nEvent: \w+\n", frame) for frame in frames)
+    names = [frame.split("\n")[1].removeprefix("Event: ") for frame in frames]
+    assert names.index("Newchannel") < names.index("DialBegin") < names.index("BridgeEnter") < names.index("Hangup")
+    assert {"VarSet", "Newexten"} <= set(names)
+    assert "RTCPSent" not in names
+
+
+def test_a_trace_keeps_bytes_but_not_answers_nor_stray_blank_lines() -> None:
+    frames = [(1.5, b"Response: Success\r\n\r\n"), (2.25, b"\r\nEvent: A\r\nX: \xff \r\nY: \r\n\r\n")]
+    assert trace(frames) == b"@ 2.250000\nEvent: A\nX: \xff \nY: \n\n"
+
+
+async def test_a_step_that_does_not_happen_says_what_was_awaited_and_seen(lab: Lab) -> None:
+    client = lab.client()
+    await client.calls("4957770101")
+    await lab.phone(101).rings()
+    with pytest.raises(StepFailedError) as failure:
+        await lab.phone(102).rings(within=0.2)
+    told = str(failure.value)
+    assert told.startswith("102 rings did not happen within 0.2 s")
+    assert "Newchannel PJSIP/101-" in told
+    assert "!from-trunk!4957770101!" in told
+
+
+async def test_what_the_phones_dial_reaches_the_second_trunk_behind_0(lab: Lab) -> None:
+    client = lab.client()
+    await lab.phone(101).calls(f"0{client.number}")
+    await client.answers()
+    await lab.phone(101).talks(to=client)
+    begun = await lab.seen.event("DialBegin", within=1)
+    assert begun["DestChannel"].startswith("PJSIP/trunk2-")
+
+
+async def test_a_phone_of_the_old_channel_driver(lab: Lab) -> None:
+    if lab.pair.root.version != "16":
+        assert 107 not in lab.pair.extensions
+        return
+    client = lab.client()
+    await client.calls("4957770107")
+    await lab.phone(107).answers()
+    await client.talks()
+    begun = await lab.seen.event("DialBegin", within=1)
+    assert begun["DestChannel"].startswith("SIP/107-")
+    await lab.phone(107).hangs_up()
+    await lab.quiet()
+    await lab.phone(107).calls("101")
+    await lab.phone(101).answers()
+    await lab.phone(107).talks(to=lab.phone(101))
+
+
+async def test_side_by_side_calls_do_not_meet(lab: Lab) -> None:
+    clients = [lab.client() for _ in range(6)]
+    for number, client in enumerate(clients, start=1):
+        await client.calls(f"49577701{number:02d}")
+    for number, client in enumerate(clients, start=101):
+        await lab.phone(number).answers()
+        await client.talks(to=lab.phone(number))
+    assert len({event["Linkedid"] for event in lab.seen.pbx_events if event["Event"] == "Newchannel"}) == 6
+
+
+def test_a_version_without_a_recipe_is_refused_by_name() -> None:
+    with pytest.raises(LabUnavailableError, match="no recipe for Asterisk '11': ask for one of 22, 16"):
+        ensure("11")
+
+
+def test_nothing_of_the_lab_listens_beyond_loopback(lab_pair: Pair) -> None:
+    assert lab_pair.pbx.alive
+    listening = Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]
+    ports = {lab_pair.pbx.ports.ami, lab_pair.world.ports.ami}
+    local = [line.split()[1].split(":") for line in listening if line.split()[3] == "0A"]
+    bound = {int(port, 16): address for address, port in local}
+    assert {bound[port] for port in ports} == {"0100007F"}

@@ -1,6 +1,6 @@
 """A real Asterisk for tests: a PBX and a world of phones and carriers around it, directed over AMI.
 
-    async def test_a_missed_call(lab: Lab) -> None:                  # from tests.lab.scenario import Lab
+    async def test_a_missed_call(lab: Lab) -> None:                  # from tests.lab.stage import Lab
         client, anna = lab.client(), lab.phone(101)                   # a fresh +7999… number; a registered phone
         await client.calls("4957770101")                              # through `trunk`; trunk="trunk2", name="Иван"
         await anna.rings()
@@ -9,15 +9,23 @@
 
 Mark such tests `pytest.mark.lab` and take the fixture `lab` (tests/conftest.py knows it). The processes live as long as
 the session of each pytest-xdist worker, on ports of its own; a start takes half a second, and each test begins with no
-channel and every phone registered. `ITGRIX_LAB_ASTERISK=16` takes the other version, `ITGRIX_LAB_CEL=1` turns CEL over
-AMI on. The roots (640 MB each) are built on first need, or by `python -m tests.lab build [--version 22|16]`.
+channel and every phone registered. `ITGRIX_LAB_ASTERISK=16` takes the other version. The roots (640 MB each) are built
+on first need, or by `python -m tests.lab build [--version 22|16]`. Whole calls of every kind are in scenes.py; record
+them as traces with `python -m tests.lab record --into DIRECTORY [--version 22|16] [SCENE ...]`.
 
-Whoever: `lab.phone(101..106)` (plain dialplan), `lab.phone(201..206)` (FreePBX-style), `lab.client([number])`.
-They do: `calls(number)`, `answers()`, `rejects(486|603|480|404|403|503…)`, `hangs_up()`, `presses("1")`; a phone also
-`goes_offline()`, `comes_online()`. Ignoring a call is doing nothing.
-Awaited: `rings()`, `hears_ringing()`, `is_answered()` (a menu or queue counts), `talks()` (bridged with somebody in
-the PBX), `is_hung_up()` → hangup cause, `lab.quiet()`. Each takes `within=` seconds (8) and raises StepFailedError,
-which shows what both sides saw last. `answers` and `rejects` wait for the ring themselves.
+Whoever: `lab.phone(101..106)` (plain dialplan), `lab.phone(201..206)` (FreePBX-style), `lab.client([number])`;
+`lab.phone(107)` is chan_sip's, on Asterisk 16 alone; `lab.client("anonymous")` hides the number.
+They do: `calls(number)`, `answers()`, `rejects(486|603|480|404|403|503...)`, `hangs_up([leg])`, `presses("1")`.
+A phone also: `goes_offline()`, `comes_online()`, `forwards(to)` (302), `holds()`, `resumes()`; `transfers(to)` (REFER),
+`consults(to)` and `hands_over()` (REFER with Replaces), `transfers_by_code(to)` (##), `consults_by_code(to)` (*2, then
+`hangs_up()`); `parks()` (REFER), `parks_by_code()` (#72), both return the space to dial; `calls("*8")` picks up.
+Ignoring a call is doing nothing. `lab.click_to_call(101, number)` has the PBX originate.
+Awaited: `rings()`, `hears_ringing()`, `is_answered()` (a menu or queue counts), `talks([to=party])` (bridged in PBX,
+Local channels looked through), `is_hung_up()` → hangup cause, `lab.quiet()`. Each takes `within=` seconds (8) and
+raises StepFailedError, which shows what both sides saw last. `answers` and `rejects` wait for the ring themselves;
+`answers` returns before the PBX has bridged, `talks` after.
+The PBX: `await lab.pbx_dies()` (kill -9), `await lab.pbx_returns()`; `async with lab.cel():` CEL over AMI and into
+SQLite; `async with lab.record(path):` a trace of what the daemon's user is told.
 
 Numbers of the plain side, called through either trunk (NN = 01..06 → phones 101..106)
     49577701NN  the phone

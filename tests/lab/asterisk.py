@@ -39,6 +39,7 @@ class Ports:
     rtp_start: int
     rtp_end: int
     chan_sip: int
+    """Port of the PBX's chan_sip, on both sides."""
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class Slot:
     @property
     def world(self) -> Ports:
         base = FIRST_PORT + self.number * PORTS_PER_SLOT
-        return Ports(base + 10, base + 11, base + 1, base + 1040, base + 1979, base + 12)
+        return Ports(base + 10, base + 11, base + 1, base + 1040, base + 1979, base + 2)
 
     def release(self) -> None:
         self.held.close()
@@ -124,6 +125,9 @@ class Asterisk:
         shutil.rmtree(self.folder, ignore_errors=True)
         for name in FOLDERS:
             (self.folder / name).mkdir(parents=True)
+        self._configure()
+
+    def _configure(self) -> None:
         for template in sorted((ETC / self.role).iterdir()):
             text = re.sub(r"@([a-z_]+)@", lambda found: self._settings[found[1]], template.read_text("utf-8"))
             (self.folder / "etc" / template.name).write_text(text, "utf-8")
@@ -147,6 +151,14 @@ class Asterisk:
                 [*confined, "/usr/sbin/asterisk", "-C", f"{self.home}/etc/asterisk.conf", "-f", "-n"],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
             )  # fmt: skip
+
+    async def reconfigure(self, command: str, **settings: str) -> None:
+        """Writes the configuration with other settings and has the running process take it in by a CLI command."""
+        self._settings.update(settings)
+        self._configure()
+        control = await self.control(lambda _event: None)
+        await control.command(command)
+        await control.close()
 
     async def _booted(self) -> bool:
         booted = asyncio.Event()

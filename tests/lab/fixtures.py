@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.pair import Pair
 from tests.lab.root import LabUnavailableError
-from tests.lab.scenario import Lab
+from tests.lab.stage import Lab
 
 __all__ = ["lab", "lab_pair"]
 
@@ -27,9 +27,7 @@ def lab_pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     # The runner keeps its loop to itself, so that the tests' own loops are untouched.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         try:
-            pair = Pair(
-                os.environ.get("ITGRIX_LAB_ASTERISK", "22"), cel=os.environ.get("ITGRIX_LAB_CEL") == "1", say=say
-            )
+            pair = Pair(os.environ.get("ITGRIX_LAB_ASTERISK", "22"), say=say)
             runner.run(pair.start())
         except LabUnavailableError as failure:
             pytest.fail(f"the lab is unavailable: {failure}", pytrace=False)

@@ -51,7 +51,7 @@ class Switchboard:
             self.channels.pop(channel, None)
         elif kind == "Rename":
             self.channels[event["Newname"]] = self.channels.pop(channel, event)
-        elif kind == "BridgeEnter":
+        elif kind == "BridgeEnter" and event.get("BridgeTechnology") != "holding_bridge":  # parked, not talking
             self.bridges.setdefault(bridge, set()).add(channel)
         elif kind == "BridgeLeave":
             self.bridges.get(bridge, set()).discard(channel)
@@ -59,8 +59,16 @@ class Switchboard:
             self.bridges.pop(bridge, None)
 
     def companions(self, channel: str) -> set[str]:
-        """The other channels of the bridge that the channel is in."""
-        return {other for members in self.bridges.values() if channel in members for other in members} - {channel}
+        """Who hears the channel: those it is bridged with, also through Local channels, which don't count."""
+        reached, ahead = {channel}, [channel]
+        while ahead:
+            here = ahead.pop()
+            beside = {other for members in self.bridges.values() if here in members for other in members}
+            if here.endswith((";1", ";2")):
+                beside.add(here[:-1] + ("1" if here[-1] == "2" else "2"))
+            ahead += beside - reached
+            reached |= beside
+        return {other for other in reached - {channel} if not other.startswith("Local/")}
 
 
 class Observation:
@@ -82,6 +90,8 @@ class Observation:
 
     async def open_pbx(self) -> None:
         """Connects to the PBX, anew after it was restarted: what was live before is gone."""
+        if self._pbx is not None:
+            await self._pbx.close()
         self.switchboard = Switchboard()
         self._pbx = await self.pair.pbx.control(self._hear_pbx)
         for shown in await self._pbx.items("CoreShowChannels"):
@@ -126,6 +136,10 @@ class Observation:
                 await asyncio.wait_for(asyncio.shield(self._news), deadline - time.monotonic())
             except TimeoutError:
                 raise StepFailedError(await self.report(f"{awaited} did not happen within {within:g} s")) from None
+
+    async def more_than(self, told: int, awaited: str, within: float) -> None:
+        """Returns when the PBX has told more than so many events. Raises StepFailedError."""
+        await self.until(lambda: len(self.pbx_events) > told, awaited, within)
 
     async def event(self, kind: str, *, within: float, since: int = 0, **headers: str) -> Event:
         """The first PBX event of that kind and with those headers, from index `since` on. Raises StepFailedError."""

@@ -35,7 +35,7 @@ async def register(extension: int, *, pbx_port: int, contact_port: int, expires:
         for sequence in (1, 2):
             request = (
                 f"REGISTER sip:127.0.0.1:{pbx_port} SIP/2.0\r\n"
-                f"Via: SIP/2.0/UDP 127.0.0.1:{own_port};branch=z9hG4bK{secrets.token_hex(8)};rport\r\n"
+                f"Via: SIP/2.0/UDP 127.0.0.1:{own_port};branch=z9hG4bK{secrets.token_hex(8)}\r\n"
                 f"From: <sip:{extension}@127.0.0.1>;tag={call_id}\r\nTo: <sip:{extension}@127.0.0.1>\r\n"
                 f"Call-ID: {call_id}\r\nCSeq: {sequence} REGISTER\r\nMax-Forwards: 70\r\nExpires: {expires}\r\n"
                 f"Contact: <sip:{extension}@127.0.0.1:{contact_port}>\r\n{authorization}Content-Length: 0\r\n\r\n"
@@ -69,15 +69,20 @@ async def exchange(wire: socket.socket, request: bytes, wanted: str) -> str:
 
 
 def digest(extension: int, uri: str, challenge: dict[str, str]) -> str:
-    """The Authorization header that answers a challenge (RFC 2617, qop=auth)."""
-    realm, nonce, client_nonce = challenge["realm"], challenge["nonce"], secrets.token_hex(8)
-    secret = md5(f"{extension}:{realm}:{PHONE_SECRET}")
-    response = md5(f"{secret}:{nonce}:00000001:{client_nonce}:auth:{md5(f'REGISTER:{uri}')}")
-    opaque = f', opaque="{challenge["opaque"]}"' if "opaque" in challenge else ""
-    return (
+    """The Authorization header that answers a challenge (RFC 2617, with qop=auth if it is asked for)."""
+    realm, nonce = challenge["realm"], challenge["nonce"]
+    quality = ("00000001", secrets.token_hex(8), "auth") if "qop" in challenge else ()
+    own, wanted = md5(f"{extension}:{realm}:{PHONE_SECRET}"), md5(f"REGISTER:{uri}")
+    response = md5(":".join((own, nonce, *quality, wanted)))
+    header = (
         f'Authorization: Digest username="{extension}", realm="{realm}", nonce="{nonce}", uri="{uri}",'
-        f' response="{response}", algorithm=MD5, qop=auth, nc=00000001, cnonce="{client_nonce}"{opaque}\r\n'
+        f' response="{response}", algorithm=MD5'
     )
+    if quality:
+        header += f', qop=auth, nc={quality[0]}, cnonce="{quality[1]}"'
+    if "opaque" in challenge:
+        header += f', opaque="{challenge["opaque"]}"'
+    return header + "\r\n"
 
 
 def md5(text: str) -> str:

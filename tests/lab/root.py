@@ -11,6 +11,7 @@ import math
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,13 +22,14 @@ __all__ = ["LabUnavailableError", "Root", "build", "cache_directory", "ensure"]
 
 # Asterisk version → Debian suites that carry it, best first. Suites move on: the next one is the fallback.
 SUITES = {"22": ("sid", "forky"), "16": ("bullseye",)}
+PACKAGES = {"22": ("asterisk",), "16": ("asterisk", "asterisk-voicemail")}
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
 ARCHIVE = "http://archive.debian.org/debian"  # where a suite goes when its support ends
 DEBOOTSTRAP_SCRIPT = Path("/usr/share/debootstrap/scripts/sid")  # serves suites this debootstrap has not heard of
 DEBOOTSTRAP_TIMEOUT = 900.0
 INSTALL_TIMEOUT = 900.0
-# Raised when the furniture (sounds, links) changes; roots are then refurnished, not rebuilt.
-FURNITURE = "1"
+# Raised when the furniture (sounds, links, names) changes; roots are then refurnished, not rebuilt.
+FURNITURE = "3"
 SAMPLE_RATE = 8000
 
 Say = Callable[[str], None]
@@ -147,7 +149,7 @@ def install(draft: Path, version: str, say: Say) -> None:
     policy.chmod(0o755)
     inside = ["env", "DEBIAN_FRONTEND=noninteractive", "chroot", str(draft)]
     run([*inside, "apt-get", "-o", "Acquire::Check-Valid-Until=false", "update"], INSTALL_TIMEOUT, say)
-    run([*inside, "apt-get", "install", "-y", "--no-install-recommends", "asterisk"], INSTALL_TIMEOUT, say)
+    run([*inside, "apt-get", "install", "-y", "--no-install-recommends", *PACKAGES[version]], INSTALL_TIMEOUT, say)
     run([*inside, "apt-get", "clean"], INSTALL_TIMEOUT, say)
     answer = run([*inside, "asterisk", "-V"], 30)
     if not answer.startswith(f"Asterisk {version}."):
@@ -196,6 +198,10 @@ def furnish(root: Root) -> None:
     (sounds / "lab/bye.ulaw").write_bytes(tone(300, 0.5))
     (share / "moh").mkdir()
     (share / "moh/tone.ulaw").write_bytes(tone(500, 10.0))
+    # Asterisk asks for its own host's name and for this one at calls; a resolver out of reach would hold them up.
+    names = f"127.0.0.1 localhost {socket.gethostname()} A.ROOT-SERVERS.NET\n"
+    (root.path / "etc/hosts").write_text(names, "utf-8")
+    (root.path / "etc/nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files\n", "utf-8")
     (root.path / "lab/furniture").write_text(FURNITURE, "utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The vocabulary of scenarios: who calls whom, who answers, refuses or hangs up.
+"""The vocabulary of scenarios: who calls whom, who answers, refuses, transfers or hangs up.
 
 A party (a client out there, a phone of the PBX) has legs: its channels in the world. What a party does is told to the
 world over AMI the moment the test says so; nothing is timed in advance.
@@ -6,21 +6,23 @@ world over AMI the moment the test says so; nothing is timed in advance.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
-from tests.lab.ami_control import AmiRefusedError, Event
-from tests.lab.observation import Observation, StepFailedError
-from tests.lab.pair import EXTENSIONS, Pair
+from tests.lab.observation import StepFailedError
 
-__all__ = ["Client", "Lab", "Leg", "Party", "Phone"]
+if TYPE_CHECKING:
+    from tests.lab.stage import Lab
+
+__all__ = ["STEP", "Client", "Leg", "Party", "Phone"]
 
 STEP = 8.0  # seconds a step may take before the scenario fails
 CARRIERS = {"trunk": "carrier", "trunk2": "carrier2"}
 # SIP answer → the hangup cause that makes Asterisk send it.
 REJECTIONS = {403: 21, 404: 1, 408: 18, 410: 22, 480: 19, 484: 28, 486: 17, 488: 58, 500: 38, 503: 34, 603: 16}
-UP, RINGING = "6", "5"
+NORMAL_CLEARING = 16
+DIGIT_MS = 80
 
 State = Literal["calling", "ringing", "up", "ended"]
 
@@ -33,13 +35,10 @@ class Leg:
     uniqueid: str
     incoming: bool
     state: State
+    dialled: str
     channel: str = ""
-    call_id: str = ""
-    """SIP Call-ID, by which the PBX's channel of the same dialog is found."""
-    dialled: str = ""
     cause: int | None = None
     """Hangup cause as the world saw it, once ended."""
-    pbx_channel: str = ""
 
     @property
     def live(self) -> bool:
@@ -62,71 +61,87 @@ class Party:
         return self.number
 
     @property
+    def live_legs(self) -> list[Leg]:
+        return [leg for leg in self.legs if leg.live]
+
+    @property
     def leg(self) -> Leg:
         """The newest live leg. Raises StepFailedError when the party is in no call."""
-        for leg in reversed(self.legs):
-            if leg.live:
-                return leg
-        raise StepFailedError(f"{self} is in no call, so it can do nothing with it")
+        if not self.live_legs:
+            raise StepFailedError(f"{self} is in no call, so it can do nothing with it")
+        return self.live_legs[-1]
 
     async def rings(self, *, within: float = STEP) -> Leg:
         """Returns once an incoming call rings here."""
-        return await self.lab.seen.until(lambda: self._newest("ringing"), f"{self} rings", within)
+
+        def ringing() -> Leg | None:
+            return next((leg for leg in reversed(self.legs) if leg.incoming and leg.state == "ringing"), None)
+
+        return await self.lab.seen.until(ringing, f"{self} rings", within)
 
     async def answers(self, *, within: float = STEP) -> Leg:
-        """Waits for the ring, picks up, and returns once the PBX has bridged or otherwise taken the call."""
+        """Waits for the ring and picks up; returns once the PBX knows (for a bridge await `talks`)."""
         leg = await self.rings(within=within)
         await self.lab.redirect(leg, "talk")
         await self.lab.seen.until(lambda: leg.state == "up", f"{leg} is answered", within)
-        await self.lab.find_pbx_channel(leg)
+        await self.lab.pbx_channel(leg)
         return leg
 
     async def rejects(self, code: int = 486, *, within: float = STEP) -> Leg:
         """Waits for the ring and refuses with that SIP status (486 busy, 603 decline, 480, 404, 403, 503 …)."""
         leg = await self.rings(within=within)
         await self.lab.hang_up(leg, REJECTIONS[code])
+        await self.lab.seen.until(lambda: not leg.live, f"the end of {leg} after its refusal", within)
         return leg
 
-    async def hangs_up(self, *, within: float = STEP) -> Leg:
-        """Ends the newest leg, answered or not, and returns once it is gone."""
-        leg = self.leg
-        await self.lab.hang_up(leg, 16)
+    async def hangs_up(self, leg: Leg | None = None, *, within: float = STEP) -> Leg:
+        """Ends that leg, else the newest, answered or not, and returns once it is gone."""
+        leg = leg or self.leg
+        await self.lab.hang_up(leg, NORMAL_CLEARING)
         await self.lab.seen.until(lambda: not leg.live, f"the end of {leg}", within)
         return leg
 
     async def is_answered(self, *, within: float = STEP) -> Leg:
-        """Returns once the newest outgoing leg was answered by the far side (a menu or a queue counts)."""
+        """Returns once the newest leg was answered by the far side (a menu or a queue counts)."""
         leg = self.legs[-1]
         await self.lab.seen.until(lambda: leg.state == "up", f"an answer to {leg}", within)
         return leg
 
     async def hears_ringing(self, *, within: float = STEP) -> Leg:
-        """Returns once the newest outgoing leg hears that the far side rings."""
+        """Returns once the newest leg hears that the far side rings."""
         leg = self.legs[-1]
         await self.lab.seen.until(lambda: leg.state in {"ringing", "up"}, f"ringing on {leg}", within)
         return leg
 
-    async def talks(self, *, within: float = STEP) -> Leg:
-        """Returns once the PBX has the newest live leg in a bridge together with somebody else."""
+    async def talks(self, *, to: Party | None = None, within: float = STEP) -> Leg:
+        """Returns once the PBX has the newest live leg in a bridge with somebody, or just with that party's."""
         leg = self.leg
-        await self.lab.find_pbx_channel(leg)
+        mine = await self.lab.pbx_channel(leg)
+        theirs = {await self.lab.pbx_channel(to.leg)} if to else set()
         board = self.lab.seen.switchboard
-        await self.lab.seen.until(lambda: board.companions(leg.pbx_channel), f"{leg} talks", within)
+
+        def bridged() -> bool:
+            companions = board.companions(mine)
+            return theirs <= companions if theirs else bool(companions)
+
+        await self.lab.seen.until(bridged, f"{leg} talks{f' to {to}' if to else ''}", within)
         return leg
 
     async def is_hung_up(self, *, within: float = STEP) -> int:
         """Returns once no leg of the party lives, with the hangup cause that the last one got."""
-        await self.lab.seen.until(lambda: not any(leg.live for leg in self.legs), f"the end of {self}'s calls", within)
+        await self.lab.seen.until(lambda: not self.live_legs, f"the end of {self}'s calls", within)
         return self.legs[-1].cause or 0
 
     async def presses(self, digits: str) -> None:
-        """Sends DTMF on the newest live leg."""
+        """Sends DTMF on the newest live leg; returns when the PBX has heard the last digit."""
         leg = self.leg
+        channel = await self.lab.pbx_channel(leg)
         for digit in digits:
-            await self.lab.seen.world.action("PlayDTMF", Channel=leg.channel, Digit=digit, Duration=80)
-
-    def _newest(self, state: State) -> Leg | None:
-        return next((leg for leg in reversed(self.legs) if leg.state == state and leg.incoming), None)
+            since = len(self.lab.seen.pbx_events)
+            await self.lab.seen.world.action("PlayDTMF", Channel=leg.channel, Digit=digit, Duration=DIGIT_MS)
+            await self.lab.seen.event(
+                "DTMFEnd", within=STEP, since=since, Channel=channel, Digit=digit, Direction="Received"
+            )
 
 
 class Client(Party):
@@ -158,116 +173,78 @@ class Phone(Party):
         await self.lab.pair.switch(self.extension, on=True)
         self.online = True
 
-
-class Lab:
-    """A scenario's stage over a running pair; made anew for each test."""
-
-    _numbers = itertools.count(1)
-
-    def __init__(self, pair: Pair) -> None:
-        self.pair = pair
-        self.seen = Observation(pair)
-        self.seen.on_world_event = self._hear
-        self._phones = {str(extension): Phone(self, extension) for extension in EXTENSIONS}
-        self._clients: dict[str, Client] = {}
-        self._legs: dict[str, Leg] = {}
-
-    async def __aenter__(self) -> Self:
-        await self.seen.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        try:
-            await self.clear()
-        finally:
-            await self.seen.close()
-
-    def phone(self, extension: int) -> Phone:
-        return self._phones[str(extension)]
-
-    def client(self, number: str | None = None) -> Client:
-        """Somebody outside; without a number a fresh invented one, +7999…, unique on this machine's labs."""
-        number = number or f"+7999{self.pair.slot.number:02d}{next(self._numbers):05d}"
-        return self._clients.setdefault(subscriber(number), Client(self, number))
-
-    async def clear(self) -> None:
-        """Hangs up whatever lives on both sides and switches every phone on."""
-        for side in (self.seen.world, self.seen.pbx):
-            try:
-                await side.action("Hangup", Channel="/.*/", Cause=16)
-            except AmiRefusedError:
-                continue  # there was none
-        await self.quiet()
-        for phone in self._phones.values():
-            if not phone.online:
-                await phone.comes_online()
-
-    async def quiet(self, *, within: float = STEP) -> None:
-        """Returns once the PBX has no channel left."""
-        await self.seen.until(lambda: not self.seen.switchboard.channels, "the end of every call", within)
-
-    async def originate(self, party: Party, channel: str, dialled: str, caller_id: str) -> Leg:
-        uniqueid = f"lab-{self.pair.slot.number}-{next(self._numbers)}"
-        leg = Leg(party, uniqueid, incoming=False, state="calling", dialled=dialled)
-        self._legs[leg.uniqueid] = leg
-        party.legs.append(leg)
-        await self.seen.world.action(
-            "Originate", Channel=channel, ChannelId=leg.uniqueid, Async="true", Timeout=600_000,
-            Context="talk", Exten="s", Priority=1, CallerID=caller_id,
-        )  # fmt: skip
-        await self.seen.until(lambda: leg.channel, f"the channel of {leg}", STEP)
+    async def forwards(self, to: str, *, within: float = STEP) -> Leg:
+        """Waits for the ring and answers 302 with that number."""
+        leg = await self.rings(within=within)
+        await self._refer(leg, self._uri(to))
+        await self.lab.seen.until(lambda: not leg.live, f"the end of {leg} after its 302", within)
         return leg
 
-    async def redirect(self, leg: Leg, context: str) -> None:
-        await self.seen.world.action("Redirect", Channel=leg.channel, Context=context, Exten="s", Priority=1)
+    async def holds(self) -> Leg:
+        """Puts the newest call on hold by a re-INVITE; returns when the PBX knows."""
+        leg = await self.talks()
+        await self.lab.redirect(leg, "hold")
+        await self.lab.seen.event("Hold", within=STEP, Channel=await self.lab.pbx_channel(leg))
+        return leg
 
-    async def hang_up(self, leg: Leg, cause: int) -> None:
-        await self.seen.world.action("Hangup", Channel=leg.channel, Cause=cause)
+    async def resumes(self) -> Leg:
+        """Takes the newest call from hold; returns when the PBX knows."""
+        leg = self.leg
+        since = len(self.lab.seen.pbx_events)
+        await self.lab.redirect(leg, "talk")
+        await self.lab.seen.event("Unhold", within=STEP, since=since, Channel=await self.lab.pbx_channel(leg))
+        return leg
 
-    async def find_pbx_channel(self, leg: Leg) -> str:
-        """The PBX's channel of the same SIP dialog."""
-        call_id = leg.call_id or await self._call_id("world", leg.channel)
-        for channel in list(self.seen.switchboard.channels):
-            if not leg.pbx_channel and await self._call_id("pbx", channel) == call_id:
-                leg.pbx_channel = channel
-        if not leg.pbx_channel:
-            raise StepFailedError(await self.seen.report(f"the PBX has no channel for {leg} (Call-ID {call_id!r})"))
-        return leg.pbx_channel
+    async def transfers(self, to: str, *, within: float = STEP) -> None:
+        """Blind transfer by REFER; returns when this phone is out of the call."""
+        leg = await self.talks()
+        await self._refer(leg, self._uri(to))
+        await self.lab.seen.until(lambda: not leg.live, f"{self} leaves after its REFER to {to}", within)
 
-    async def _call_id(self, side: Literal["pbx", "world"], channel: str) -> str:
-        if not channel.startswith("PJSIP/"):
-            return ""
-        control = self.seen.pbx if side == "pbx" else self.seen.world
-        try:
-            return (await control.action("Getvar", Channel=channel, Variable="CHANNEL(pjsip,call-id)"))["Value"]
-        except AmiRefusedError:
-            return ""  # it ended meanwhile
+    async def consults(self, to: str) -> Leg:
+        """Holds the newest call and calls somebody else, as before an attended transfer."""
+        await self.holds()
+        return await self.calls(to)
 
-    def _hear(self, event: Event) -> None:
-        kind = event["Event"]
-        if kind == "UserEvent" and event.get("UserEvent") == "Rings":
-            self._ring(event)
-        leg = self._legs.get(event.get("Uniqueid", ""))
-        if leg is None:
-            return
-        if kind == "Newchannel":
-            leg.channel = event["Channel"]
-        elif kind == "Newstate" and event["ChannelState"] in {RINGING, UP}:
-            leg.state = "up" if event["ChannelState"] == UP else "ringing"
-        elif kind == "Hangup":
-            leg.state, leg.cause = "ended", int(event["Cause"])
+    async def hands_over(self, *, within: float = STEP) -> None:
+        """Joins its two calls by REFER with Replaces and leaves; the second may still be ringing."""
+        first, second = self.live_legs[-2:]
+        call_id, ours, theirs = [
+            await self.lab.world_variable(second, f"CHANNEL(pjsip,{name})")
+            for name in ("call-id", "local_tag", "remote_tag")
+        ]
+        replaces = quote(f"{call_id};to-tag={theirs};from-tag={ours}", safe="")
+        await self._refer(first, f"{self._uri(second.dialled)}?Replaces={replaces}")
+        await self.lab.seen.until(lambda: not self.live_legs, f"{self} leaves after its REFER with Replaces", within)
 
-    def _ring(self, event: Event) -> None:
-        number = event["Number"]
-        party = self._phones.get(number) or self._clients.get(subscriber(number))
-        if party is None:
-            party = self.client(number)
-        leg = Leg(party, event["Uniqueid"], incoming=True, state="ringing", dialled=number)
-        leg.channel, leg.call_id = event["Channel"], event["CallID"]
-        self._legs[leg.uniqueid] = leg
-        party.legs.append(leg)
+    async def transfers_by_code(self, to: str) -> None:
+        """Blind transfer with `##`; returns when this phone is out of the call."""
+        leg = await self.talks()
+        await self.presses(f"##{to}")
+        await self.lab.seen.until(lambda: not leg.live, f"{self} leaves after ##{to}", STEP)
 
+    async def consults_by_code(self, to: str) -> None:
+        """Begins an attended transfer with `*2`: the PBX calls the other one. Hang up to hand over."""
+        await self.talks()
+        await self.presses(f"*2{to}")
 
-def subscriber(number: str) -> str:
-    """What stays of a number however the dialplan writes it: its last ten digits."""
-    return number[-10:]
+    async def parks(self) -> str:
+        """Parks its call by REFER to 70; returns the parking space."""
+        since = len(self.lab.seen.pbx_events)
+        leg = await self.talks()
+        await self._refer(leg, self._uri("70"))
+        return (await self.lab.seen.event("ParkedCall", within=STEP, since=since))["ParkingSpace"]
+
+    async def parks_by_code(self) -> str:
+        """Parks its call with `#72`; returns the parking space."""
+        since = len(self.lab.seen.pbx_events)
+        await self.talks()
+        await self.presses("#72")
+        return (await self.lab.seen.event("ParkedCall", within=STEP, since=since))["ParkingSpace"]
+
+    def _uri(self, number: str) -> str:
+        return f"sip:{number}@127.0.0.1:{self.lab.pair.pbx.ports.sip}"
+
+    async def _refer(self, leg: Leg, target: str) -> None:
+        await self.lab.seen.world.action("Setvar", Channel=leg.channel, Variable="TARGET", Value=target)
+        await self.lab.redirect(leg, "transfer")
