@@ -2,7 +2,7 @@
 
 It answers actions by a table (`answers`: action name to the frames of its answer, written with ``{id}`` for the
 ActionID) and sends what the test gives to `send`. Actions without an entry are refused as Asterisk refuses unknown
-ones. `Listener` is the other end: a link that runs, and all it heard.
+ones. `Listener` is the other end: a link that runs, to this or to a real Asterisk, and all it heard.
 """
 
 from __future__ import annotations
@@ -201,23 +201,23 @@ E = TypeVar("E")
 
 
 class Listener:
-    """A link to `server` that runs, and everything that came out of it; `holding` leaves it in there."""
+    """A link to a local port that runs, and everything that came out of it; `holding` leaves it in there."""
 
     def __init__(
         self,
-        server: AmiServer,
+        port: int,
         *,
         pace: Pace = QUICK,
         holding: bool = False,
         blind_since: float | None = None,
         **settings: Any,
     ) -> None:
-        given = {"host": "127.0.0.1", "port": server.port, "username": "itgrix", "secret": "s3cr3t", **settings}
-        self.server = server
+        given = {"host": "127.0.0.1", "port": port, "username": "itgrix", "secret": "s3cr3t", **settings}
         self.link = AmiLink(AmiSettings(**given), pace=pace, blind_since=blind_since)
         self.batches: list[list[Received]] = []
         self.received: list[Received] = []
         self._taking = asyncio.Event()
+        self._news = asyncio.Event()
         if not holding:
             self._taking.set()
 
@@ -247,7 +247,7 @@ class Listener:
         async for batch in self.link.batches():
             self.batches.append(batch)
             self.received += batch
-            self.server.changed()
+            self._news.set()
 
     @property
     def events(self) -> list[Event]:
@@ -258,8 +258,19 @@ class Listener:
 
     async def hears(self, kind: type[E], *, times: int = 1) -> E:
         """The `times`-th event of a kind."""
-        await self.server.until(lambda: len(self.all(kind)) >= times, f"{kind.__name__} heard {times} times")
+        await self.hears_that(lambda: len(self.all(kind)) >= times, f"{kind.__name__} {times} times")
         return self.all(kind)[times - 1]
+
+    async def hears_that(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for something that events bring about."""
+        try:
+            async with asyncio.timeout(WITHIN):
+                while not condition():
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            kinds = [type(event).__name__ for event in self.events[-50:]]
+            raise AssertionError(f"was not heard: {what}; {len(self.received)} events, the last ones {kinds}") from None
 
     async def is_told(self, words: str) -> LinkStatus:
         """The status, once its error holds `words`."""

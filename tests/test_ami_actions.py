@@ -32,7 +32,7 @@ async def server() -> AsyncIterator[AmiServer]:
 
 @pytest.fixture
 async def listener(server: AmiServer) -> AsyncIterator[Listener]:
-    async with Listener(server) as connected:
+    async with Listener(server.port) as connected:
         await connected.hears(ev.Resync)
         await server.asked("DAHDIShowChannels")
         yield connected
@@ -157,7 +157,7 @@ class TestNoAnswer:
 
     async def test_before_the_login_nothing_is_sent(self, server: AmiServer) -> None:
         server.answers["Login"] = None
-        async with Listener(server, pace=replace(QUICK)) as listener:
+        async with Listener(server.port, pace=replace(QUICK)) as listener:
             await server.asked("Login")
             with pytest.raises(AmiUnavailable, match="not connected yet"):
                 await listener.link.send({"Action": "Originate"})

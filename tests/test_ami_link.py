@@ -57,7 +57,7 @@ def certificate(tmp_path: Path) -> Path:
 
 class TestLogin:
     async def test_answers_the_challenge_and_keeps_the_secret_off_the_wire(self, server: AmiServer) -> None:
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             login = await server.asked("Login")
             assert login["Key"] == md5_key("s3cr3t")
@@ -65,7 +65,7 @@ class TestLogin:
             assert b"s3cr3t" not in b"".join(server.sessions[0].raw)
 
     async def test_tells_what_it_found(self, server: AmiServer) -> None:
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.until(lambda status: bool(status.asterisk_version), "the version of Asterisk")
             status = listener.link.status
             assert (status.connected, status.error, status.limits, status.filtered) == (True, "", (), True)
@@ -73,7 +73,7 @@ class TestLogin:
 
     async def test_gives_the_secret_where_there_is_no_challenge(self, server: AmiServer) -> None:
         server.answers["Challenge"] = REFUSED
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             login = await server.asked("Login")
             assert (login["Secret"], "Key" in login) == ("s3cr3t", False)
@@ -81,7 +81,7 @@ class TestLogin:
     async def test_a_refusal_is_told_in_asterisks_words_and_waits_long(self, server: AmiServer) -> None:
         server.answers["Login"] = AUTHENTICATION_FAILED
         with capture_logs() as lines:
-            async with Listener(server) as listener:
+            async with Listener(server.port) as listener:
                 status = await listener.is_told("Authentication failed")
                 assert status.login_refused
                 assert not status.connected
@@ -92,7 +92,7 @@ class TestLogin:
 
     async def test_a_refusal_that_was_cured_is_forgotten(self, server: AmiServer) -> None:
         server.answers["Login"] = AUTHENTICATION_FAILED
-        async with Listener(server, pace=replace(QUICK, refused_first=0.01)) as listener:
+        async with Listener(server.port, pace=replace(QUICK, refused_first=0.01)) as listener:
             await listener.is_told("Authentication failed")
             server.answers["Login"] = SUCCESS + BOOTED
             await listener.hears(ev.Resync)
@@ -101,7 +101,7 @@ class TestLogin:
     async def test_the_secret_is_in_no_log_and_no_repr(self, server: AmiServer) -> None:
         server.answers["Login"] = AUTHENTICATION_FAILED
         with capture_logs() as lines:
-            async with Listener(server) as listener:
+            async with Listener(server.port) as listener:
                 await listener.is_told("Authentication failed")
         assert "s3cr3t" not in repr(lines)
         assert "s3cr3t" not in repr(listener.link.settings)
@@ -112,16 +112,16 @@ class TestLogin:
         ours.load_cert_chain(certificate, key)
         trusting = ssl.create_default_context(cafile=str(certificate))
         async with AmiServer(tls=ours) as server:
-            async with Listener(server, tls=trusting) as listener:
+            async with Listener(server.port, tls=trusting) as listener:
                 await listener.hears(ev.Resync)
-            async with Listener(server, tls=True) as distrusting:
+            async with Listener(server.port, tls=True) as distrusting:
                 await distrusting.is_told("CERTIFICATE_VERIFY_FAILED")
 
 
 class TestNoAsterisk:
     async def test_it_is_found_once_it_is_there(self, server: AmiServer) -> None:
         await server.shut()
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.is_told("Connect call failed")
             await server.open()
             await listener.hears(ev.Resync)
@@ -129,41 +129,41 @@ class TestNoAsterisk:
     async def test_the_first_failure_is_a_warning_and_its_repetitions_are_not(self, server: AmiServer) -> None:
         server.banner = b"SSH-2.0-OpenSSH_9.2\r\nResponse: x\r\n\r\n"
         with capture_logs() as lines:
-            async with Listener(server):
+            async with Listener(server.port):
                 await server.until(lambda: len(server.sessions) > 3, "several attempts")
         assert [line["log_level"] for line in lines if "no link" in line["event"]][:3] == ["warning", "debug", "debug"]
 
     async def test_who_greets_otherwise_is_not_asterisk(self, server: AmiServer) -> None:
         server.banner = b"HTTP/1.1 400 Bad Request\r\n\r\nResponse: x\r\n\r\n"
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.is_told("is no Asterisk Manager")
 
     async def test_who_does_not_greet_is_given_up(self, server: AmiServer) -> None:
         server.banner = b""
-        async with Listener(server, pace=replace(QUICK, connect_within=0.05)) as listener:
+        async with Listener(server.port, pace=replace(QUICK, connect_within=0.05)) as listener:
             await listener.is_told("greeted as Asterisk does within 0.05 s")
 
     async def test_who_closes_before_greeting_is_told(self, server: AmiServer) -> None:
         server.banner = b""
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await server.until(lambda: bool(server.sessions), "a connection")
             server.sessions[0].hang_up()
             await listener.is_told("Asterisk closed it")
 
     async def test_an_endless_greeting_is_given_up(self, server: AmiServer) -> None:
         server.banner = b"x" * (2 << 20)
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.is_told("a message of more than 1048576 bytes")
 
     async def test_an_answer_that_never_comes_ends_the_attempt(self, server: AmiServer) -> None:
         server.answers["Login"] = None
-        async with Listener(server, pace=replace(QUICK, answer_within=0.05)) as listener:
+        async with Listener(server.port, pace=replace(QUICK, answer_within=0.05)) as listener:
             await listener.is_told("did not answer Login within 0.05 s")
             server.answers["Login"] = SUCCESS + BOOTED
             await listener.hears(ev.Resync)
 
     async def test_stopping_while_it_waits_to_come_back_leaves_nothing_behind(self, server: AmiServer) -> None:
-        async with Listener(server, pace=replace(QUICK, retry_first=0.2)) as listener:
+        async with Listener(server.port, pace=replace(QUICK, retry_first=0.2)) as listener:
             await listener.hears(ev.Resync)
             server.sessions[0].hang_up()
             await listener.is_told("connection was lost")
@@ -174,13 +174,13 @@ class TestNoAsterisk:
 
 class TestFilters:
     async def test_asterisk_is_asked_for_what_is_wanted_only(self, server: AmiServer) -> None:
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             assert [each["Filter"] for each in server.sessions[0].asked("Filter")] == server_filters()
 
     async def test_a_user_who_may_not_filter_hears_everything(self, server: AmiServer) -> None:
         server.answers["Filter"] = REFUSED
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             status = listener.link.status
             assert (status.connected, status.filtered) == (True, False)
@@ -192,7 +192,7 @@ class TestFilters:
             return SUCCESS if "Newchannel" in action["Filter"] else REFUSED
 
         server.answers["Filter"] = answer
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             assert len(server.sessions) == 2
             assert server.sessions[1].asked("Filter") == []
@@ -204,7 +204,7 @@ class TestResync:
         server.answers["CoreShowChannels"] = listing("CoreShowChannelsComplete", channel_item("1.2", bridge="b-1"))
         bridge = "Event: BridgeListItem\r\nBridgeUniqueid: b-1\r\nBridgeType: basic\r\nBridgeTechnology: native_rtp\r\n"
         server.answers["BridgeList"] = listing("BridgeListComplete", f"{bridge}BridgeCreator: <unknown>\r\n")
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             resync = await listener.hears(ev.Resync)
         (live,) = resync.channels
         assert live.channel == ev.Channel("PJSIP/101-1.2", "1.2", "1.2", 6, "101", "", "", "", "internal", "102")
@@ -220,14 +220,14 @@ class TestResync:
             return f"{before}{HANGUP.format('1.1')}Event: CoreShowChannelsC{end}{HANGUP.format('1.3')}"
 
         server.answers["CoreShowChannels"] = answer
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Hangup, times=2)
         kinds = [type(event).__name__ for event in listener.events]
         assert kinds == ["Hangup", "Resync", "Hangup"]
         assert [event.channel.uniqueid for event in listener.all(ev.Hangup)] == ["1.1", "1.3"]
 
     async def test_tells_since_when_events_were_missed(self, server: AmiServer) -> None:
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             server.sessions[0].send(HANGUP.format("1.1"))
             last = await listener.hears(ev.Hangup)
@@ -238,12 +238,12 @@ class TestResync:
             assert listener.link.status.gaps == 1
 
     async def test_tells_since_when_the_former_daemon_was_deaf(self, server: AmiServer) -> None:
-        async with Listener(server, blind_since=1_795_344_324.0, pace=replace(QUICK, look_every=0.01)) as listener:
+        async with Listener(server.port, blind_since=1_795_344_324.0, pace=replace(QUICK, look_every=0.01)) as listener:
             assert (await listener.hears(ev.Resync)).blind_since == 1_795_344_324.0
             assert (await listener.hears(ev.Resync, times=2)).blind_since is None
 
     async def test_a_gap_lasts_until_it_was_looked_into(self, server: AmiServer) -> None:
-        async with Listener(server, pace=replace(QUICK, answer_within=0.05)) as listener:
+        async with Listener(server.port, pace=replace(QUICK, answer_within=0.05)) as listener:
             first = await listener.hears(ev.Resync)
             answer, server.answers["CoreShowChannels"] = server.answers["CoreShowChannels"], None
             server.sessions[0].hang_up()
@@ -255,7 +255,7 @@ class TestResync:
             assert len(server.sessions) > 2
 
     async def test_a_look_from_time_to_time_is_no_gap(self, server: AmiServer) -> None:
-        async with Listener(server, pace=replace(QUICK, look_every=0.02)) as listener:
+        async with Listener(server.port, pace=replace(QUICK, look_every=0.02)) as listener:
             assert (await listener.hears(ev.Resync, times=3)).blind_since is None
             assert listener.link.status.gaps == 0
 
@@ -265,7 +265,7 @@ class TestResync:
         item = item.replace("ApplicationData", "Data").replace("Duration: 00:01:05", "Seconds: 65")
         server.answers["Status"] = listing("StatusComplete", item)
         server.answers["BridgeList"] = REFUSED
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             resync = await listener.hears(ev.Resync)
         (live,) = resync.channels
         assert (live.application, live.app_data, live.bridge_id) == ("Dial", "PJSIP/102", "b-1")
@@ -274,7 +274,7 @@ class TestResync:
 
     async def test_a_user_who_may_not_look_is_told(self, server: AmiServer) -> None:
         server.answers["CoreShowChannels"] = server.answers["Status"] = REFUSED
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.until(lambda status: bool(status.limits), "a limit")
             assert "calls that began before us stay unknown" in listener.link.status.limits[0]
             server.sessions[0].send(HANGUP.format("1.1"))
@@ -283,7 +283,7 @@ class TestResync:
 
     async def test_another_look_follows_when_asterisk_has_booted(self, server: AmiServer) -> None:
         server.answers["Login"] = SUCCESS
-        async with Listener(server, pace=replace(QUICK, boot_grace=0.01)) as listener:
+        async with Listener(server.port, pace=replace(QUICK, boot_grace=0.01)) as listener:
             await listener.hears(ev.Resync)
             server.sessions[0].send(BOOTED)
             await listener.hears(ev.Resync, times=2)
@@ -298,12 +298,12 @@ class TestEndpoints:
 
     async def test_are_named_as_channels_are(self, server: AmiServer) -> None:
         server.answers |= {"PJSIPShowEndpoints": self.pjsip, "SIPpeers": self.sip, "DAHDIShowChannels": self.analog}
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             assert (await listener.hears(ev.Endpoints)).names == {"PJSIP/1", "PJSIP/2", "SIP/old", "DAHDI/3"}
 
     async def test_are_told_again_only_when_they_change(self, server: AmiServer) -> None:
         server.answers["PJSIPShowEndpoints"] = self.pjsip
-        async with Listener(server, pace=replace(QUICK, look_every=0.01)) as listener:
+        async with Listener(server.port, pace=replace(QUICK, look_every=0.01)) as listener:
             await listener.hears(ev.Endpoints)
             await server.asked("PJSIPShowEndpoints", times=3)
             server.answers["PJSIPShowEndpoints"] = REFUSED
@@ -316,14 +316,14 @@ class TestEndpoints:
 class TestKeepAlive:
     async def test_any_byte_is_life(self, server: AmiServer) -> None:
         server.answers["Ping"] = lambda _: NOISE
-        async with Listener(server, pace=replace(QUICK, ping_after=0.02, silence_limit=0.1)) as listener:
+        async with Listener(server.port, pace=replace(QUICK, ping_after=0.02, silence_limit=0.1)) as listener:
             await server.asked("Ping", times=12)
             assert listener.link.status.connected
             assert len(server.sessions) == 1
 
     async def test_who_answers_no_ping_is_gone(self, server: AmiServer) -> None:
         server.answers["Ping"] = None
-        async with Listener(server, pace=replace(QUICK, ping_after=0.02, silence_limit=0.1)) as listener:
+        async with Listener(server.port, pace=replace(QUICK, ping_after=0.02, silence_limit=0.1)) as listener:
             await listener.hears(ev.Resync)
             await listener.is_told("was silent for")
             assert len(server.sessions[0].asked("Ping")) > 2
@@ -331,13 +331,13 @@ class TestKeepAlive:
 
     async def test_pings_leave_nothing_behind(self, server: AmiServer) -> None:
         server.answers["Ping"] = lambda _: NOISE
-        async with Listener(server, pace=replace(QUICK, ping_after=0.01)) as listener:
+        async with Listener(server.port, pace=replace(QUICK, ping_after=0.01)) as listener:
             await server.asked("Ping", times=20)
             assert listener.link._protocol is not None
             assert listener.link._protocol._pending == {}
 
     async def test_the_kernel_watches_as_well(self, server: AmiServer) -> None:
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             protocol = listener.link._protocol
             assert protocol is not None
@@ -347,7 +347,7 @@ class TestKeepAlive:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
 
     async def test_asterisk_tells_that_it_stops(self, server: AmiServer) -> None:
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             shutdown = "Event: Shutdown\r\nPrivilege: system,all\r\nShutdown: Cleanly\r\nRestart: False\r\n\r\n"
             server.sessions[0].hang_up((shutdown + HANGUP.format("1.1")).encode())

@@ -37,7 +37,7 @@ def numbers(listener: Listener) -> list[int]:
 class TestOrder:
     async def test_a_call_comes_as_it_was_sent(self, server: AmiServer) -> None:
         call = plain_call(1)
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             server.sessions[0].send("\r\n".join([*call, ""]))
             await listener.hears(ev.Hangup, times=2)
@@ -49,7 +49,7 @@ class TestOrder:
         assert listener.link.status.messages > len(call) > listener.link.status.events
 
     async def test_a_chunk_is_one_batch(self, server: AmiServer) -> None:
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             server.sessions[0].send(b"".join(map(hangup, range(50))))
             await listener.hears(ev.Hangup, times=50)
@@ -57,7 +57,7 @@ class TestOrder:
 
     async def test_letters_cut_between_chunks_survive(self, server: AmiServer) -> None:
         event = "Event: Newchannel\r\nUniqueid: 1.2\r\nCallerIDName: Жанна\r\n\r\n".encode()
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             for byte in event:
                 server.sessions[0].send(bytes([byte]))
@@ -65,7 +65,7 @@ class TestOrder:
             assert (await listener.hears(ev.Newchannel)).channel.caller_name == "Жанна"
 
     async def test_one_who_fails_over_an_event_harms_nobody(self, server: AmiServer) -> None:
-        async with Listener(server, holding=True) as listener:
+        async with Listener(server.port, holding=True) as listener:
             await server.asked("CoreSettings")
             server.sessions[0].send(hangup(1))
 
@@ -77,11 +77,11 @@ class TestOrder:
                 await clumsy()
             server.sessions[0].send(hangup(2))
             listener.take()
-            await server.until(lambda: 2 in numbers(listener), "the next event")
+            await listener.hears_that(lambda: 2 in numbers(listener), "the next event")
             assert len(server.sessions) == 1
 
     async def test_what_was_received_can_be_copied(self, server: AmiServer) -> None:
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             copies: list[Received] = copy.deepcopy(listener.received)
             assert copies == listener.received
@@ -89,7 +89,7 @@ class TestOrder:
 
 class TestBrokenStreams:
     async def test_half_an_event_is_told(self, server: AmiServer) -> None:
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             server.sessions[0].hang_up(hangup(1) + hangup(2)[:30])
             assert (await listener.hears(ev.Resync, times=2)).blind_since is not None
@@ -97,7 +97,7 @@ class TestBrokenStreams:
             assert numbers(listener) == [1]
 
     async def test_an_endless_line_ends_the_connection(self, server: AmiServer) -> None:
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             server.sessions[0].send(hangup(1) + b"Event: VarSet\r\nValue: " + b"x" * (2 << 20))
             await listener.is_told("a message of more than 1048576 bytes")
@@ -105,7 +105,7 @@ class TestBrokenStreams:
             assert numbers(listener) == [1]
 
     async def test_garbage_is_passed_over(self, server: AmiServer) -> None:
-        async with Listener(server) as listener:
+        async with Listener(server.port) as listener:
             await listener.hears(ev.Resync)
             server.sessions[0].send(bytes(range(256)) + b"\r\n\r\n\r\nResponse: Error\r\n\r\n" + hangup(1))
             await listener.hears(ev.Hangup)
@@ -133,25 +133,25 @@ class TestSlowConsumer:
         return sent + 10_000
 
     async def test_asterisk_waits_and_nothing_is_lost(self, server: AmiServer) -> None:
-        async with Listener(server, pace=self.pace, holding=True) as listener:
+        async with Listener(server.port, pace=self.pace, holding=True) as listener:
             sent = await self.fill(server, listener)
             # A chunk is 256 KiB at most: what it brought beyond the mark is all that came.
             assert listener.link.status.waiting < self.pace.high_water + 200
             listener.take()
-            await server.until(lambda: len(listener.received) > sent, f"{sent} events")
+            await listener.hears_that(lambda: len(listener.received) > sent, f"{sent} events")
             assert numbers(listener) == list(range(sent))
             assert len(server.sessions) == 1
             assert listener.link.status.gaps == 0
 
     async def test_silence_while_asterisk_waits_is_no_death(self, server: AmiServer) -> None:
         pace = replace(self.pace, ping_after=0.02, silence_limit=0.05, stall_limit=0.5)
-        async with Listener(server, pace=pace, holding=True) as listener:
+        async with Listener(server.port, pace=pace, holding=True) as listener:
             await self.fill(server, listener)
             await listener.is_told("nobody took the events")
 
     async def test_beyond_all_patience_the_link_is_cut_and_the_gap_told(self, server: AmiServer) -> None:
         pace = replace(self.pace, ping_after=0.02, stall_limit=0.1)
-        async with Listener(server, pace=pace, holding=True) as listener:
+        async with Listener(server.port, pace=pace, holding=True) as listener:
             sent = await self.fill(server, listener)
             await listener.is_told("nobody took the events for 0.1 s")
             waiting = listener.link.status.waiting
