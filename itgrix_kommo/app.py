@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
+from sqlalchemy.engine import make_url
 
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.ami.link import AmiLink
@@ -20,7 +21,7 @@ from itgrix_kommo.config import Config
 from itgrix_kommo.errors import ConfigError
 from itgrix_kommo.kommo.checks import Report, Wanted
 from itgrix_kommo.kommo.client import KommoClient
-from itgrix_kommo.kommo.limiter import Limiter
+from itgrix_kommo.kommo.limiter import WINDOW, Limiter
 from itgrix_kommo.kommo.transport import LongLivedToken, Transport
 from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.delivery import Delivery
@@ -32,6 +33,8 @@ from itgrix_kommo.storage.journal import Journal
 from itgrix_kommo.storage.registrations import Registrations
 from itgrix_kommo.web.health import Health, health_routes
 from itgrix_kommo.web.server import serving, tls_context
+
+DEFAULT_JOURNAL = Path("/var/lib/itgrix_amo/itgrix.journal")
 
 _log = structlog.get_logger(__name__)
 
@@ -60,15 +63,6 @@ class Daemon:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.plan = number_plan(config)
-        self.link = AmiLink(
-            AmiSettings(
-                host=config.ami.host,
-                port=config.ami.port,
-                username=config.ami.username,
-                secret=config.ami.secret.get_secret_value(),
-                tls=config.ami.tls,
-            )
-        )
         self.tracker = Tracker(self.plan)
         self._stop = asyncio.Event()
 
@@ -85,9 +79,12 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             database = await Database.open(config.storage.url.get_secret_value())
             stack.push_async_callback(database.close)
-            journal = Journal(database, config.node.name)
+            journal = Journal(_journal_directory(config.storage.url.get_secret_value()))
+            stack.callback(journal.close)
             registrations = Registrations(database, config.node.name)
             limiter = Limiter(config.kommo.requests_per_second)
+            # Kommo still counts what an earlier daemon asked in its last second.
+            limiter.pause_for(WINDOW)
             transport = await stack.enter_async_context(
                 Transport(config.kommo.base_url, self._tokens(), limiter, timeout_s=config.kommo.timeout_s)
             )
@@ -97,35 +94,34 @@ class Daemon:
             capture = Capture(
                 self.tracker,
                 journal,
+                registrations,
                 keep=lambda call: registration_of(call, self.plan),
                 on_kept=delivery.nudge,
                 on_stage=lambda _: None,
             )
-            self.link.blind_since = await capture.replay(decode)
+            link = AmiLink(self._ami(), blind_since=capture.replay(decode))
             tls = tls_context(_path(config.http.tls_certificate), _path(config.http.tls_key))
-            routes = health_routes(lambda: self._health(registrations, gate))
+            routes = health_routes(lambda: self._health(link, registrations, gate))
             address = await stack.enter_async_context(serving(routes, config.http.host, config.http.port, tls=tls))
             on_ready(address)
-            listening = [self.link.run()]
-            lasting = [journal.run(), capture.run_keeper(), gate.run(), delivery.run()]
             async with asyncio.TaskGroup() as tasks:
-                listeners = [tasks.create_task(one) for one in listening]
-                capturing = tasks.create_task(capture.run(self.link.next_batch))
+                listening = tasks.create_task(link.run())
+                capturing = tasks.create_task(capture.run(link.batches()))
+                lasting = (journal.run(), capture.run_keeper(), gate.run(), delivery.run())
                 workers = [tasks.create_task(one) for one in lasting]
                 await self._stop.wait()
                 _log.info("stopping")
-                for task in listeners:
-                    task.cancel()
+                listening.cancel()
                 # What was received is still fed, and what has ended is still kept.
                 await capturing
                 for task in workers:
                     task.cancel()
             await capture.keep_ended()
-            await journal.flush()
+            await journal.sync()
             _log.info("stopped", live_calls=len(self.tracker.calls))
 
-    async def _health(self, registrations: Registrations, gate: Gate) -> Health:
-        status = self.link.status
+    async def _health(self, link: AmiLink, registrations: Registrations, gate: Gate) -> Health:
+        status = link.status
         counts = await registrations.counts()
         return Health(
             capturing_fault="" if status.connected else f"no link to Asterisk: {status.error or 'not connected yet'}",
@@ -133,6 +129,10 @@ class Daemon:
             live_calls=len(self.tracker.calls),
             registrations={state.value: count for state, count in counts.items()},
         )
+
+    def _ami(self) -> AmiSettings:
+        ami = self.config.ami
+        return AmiSettings(ami.host, ami.port, ami.username, ami.secret.get_secret_value(), tls=ami.tls)
 
     def _tokens(self) -> LongLivedToken:
         token = self.config.kommo.access_token
@@ -175,6 +175,12 @@ async def run(config: Config, on_ready: Callable[[str], None] = lambda _: None) 
         loop.add_signal_handler(number, daemon.stop)
     _log.info("starting", node=config.node.name, started_at=time.time())
     await daemon.run(on_ready)
+
+
+def _journal_directory(url: str) -> Path:
+    """Beside the SQLite file; where storage is a server, in the daemon's own directory."""
+    file = make_url(url).database if url.startswith("sqlite") else None
+    return Path(file).with_suffix(".journal") if file else DEFAULT_JOURNAL
 
 
 def _path(path: str | Path | None) -> Path | None:

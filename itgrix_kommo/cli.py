@@ -19,7 +19,6 @@ from rich.table import Table
 
 from itgrix_kommo import __version__, app, config, log
 from itgrix_kommo.ami.decode import decode
-from itgrix_kommo.ami.trace import read_trace
 from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.calls.numbers import NumberPlan
 from itgrix_kommo.calls.tracker import Tracker
@@ -27,6 +26,7 @@ from itgrix_kommo.errors import ItgrixError
 from itgrix_kommo.sandbox import SandboxOptions, run_sandbox
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.registrations import Registration, Registrations
+from itgrix_kommo.storage.trace import read_trace
 
 T = TypeVar("T")
 

@@ -82,7 +82,7 @@ class TestRefusals:
                 "kommo.requests_per_second",
                 8,
                 "kommo.requests_per_second: 8 is no rate of 7 requests/s at most",
-                "give a number from 0.1 to 7",
+                "give a whole number from 1 to 7",
             ),
             (
                 "kommo.webhook_secret",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.storage.database import Database
@@ -29,75 +30,124 @@ def row(call_id: str, *more: str, client: str = "+7999", state: State = State.WA
     return NewRegistration(call_id, frozenset({call_id, *more}), client, {"id": call_id}, state)
 
 
-async def kept(journal: Journal, new: NewRegistration) -> int:
-    number = await journal.finish(new.aliases, new)
+async def kept(registrations: Registrations, new: NewRegistration) -> int:
+    number = await registrations.keep(new)
     assert number is not None
     return number
 
 
 class TestJournal:
-    async def test_frames_come_back_in_the_order_they_were_fed(self, database: Database) -> None:
-        journal = Journal(database, "pbx1")
+    def test_what_was_appended_is_there_at_once_for_the_next_daemon(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path / "journal")
+        journal.append([(10.0, b"Event: A\r\nX: 1"), (11.0, b"Event: B")])
+        journal.append([(12.0, b"Event: C")])
+        assert Journal(tmp_path / "journal").read().frames == [
+            (10.0, b"Event: A\r\nX: 1"),
+            (11.0, b"Event: B"),
+            (12.0, b"Event: C"),
+        ]
+        journal.close()
+
+    def test_kept_calls_are_named(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path / "journal")
+        journal.append([(10.0, b"Event: A")])
+        journal.ended(frozenset({"1.1", "1.2"}))
+        journal.append([(11.0, b"Event: B")])
+        journal.close()
+        left = Journal(tmp_path / "journal").read()
+        assert left.ended == {"1.1", "1.2"}
+        assert [frame for _, frame in left.frames] == [b"Event: A", b"Event: B"]
+
+    def test_a_record_cut_off_by_a_power_cut_is_left_out(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path / "journal")
+        journal.append([(10.0, b"Event: A"), (11.0, b"Event: B\r\nX: 1")])
+        journal.close()
+        (segment,) = (tmp_path / "journal").iterdir()
+        whole = segment.read_bytes()
+        for length in range(whole.index(b"@ 11"), len(whole)):
+            segment.write_bytes(whole[:length])
+            assert [frame for _, frame in Journal(tmp_path / "journal").read().frames] == [b"Event: A"]
+
+    def test_a_damaged_file_costs_only_itself(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path / "journal", segment_bytes=1)
+        journal.append([(10.0, b"Event: A")])
+        journal.append([(11.0, b"Event: B")])
+        journal.close()
+        first, _ = sorted((tmp_path / "journal").iterdir())
+        first.write_bytes(b"\x00\xff no trace at all\n\n")
+        assert [frame for _, frame in Journal(tmp_path / "journal").read().frames] == [b"Event: B"]
+
+    def test_files_go_when_nothing_alive_began_before_their_end(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path / "journal", segment_bytes=1)
         for number in range(3):
-            journal.append(10.0 + number, "1.1", b"frame %d" % number)
-        await journal.flush()
-        assert await journal.read() == [(10.0, b"frame 0"), (11.0, b"frame 1"), (12.0, b"frame 2")]
+            journal.append([(10.0 + number, b"Event: A")])
+        journal.forget_before(time.time() - 60)
+        assert len(list((tmp_path / "journal").iterdir())) == 3
+        journal.forget_before(time.time() + 60)
+        (left,) = (tmp_path / "journal").iterdir()
+        journal.append([(20.0, b"Event: B")])
+        journal.close()
+        assert left.name == "00000003.trace"
+        assert [at for at, _ in Journal(tmp_path / "journal").read().frames] == [12.0, 20.0]
 
-    async def test_gathered_frames_are_written_by_themselves(self, database: Database) -> None:
-        journal = Journal(database, "pbx1")
-        running = asyncio.create_task(journal.run())
-        journal.append(10.0, "1.1", b"frame")
-        async with asyncio.timeout(5):
-            while not await journal.read():
-                await asyncio.sleep(0.01)
-        running.cancel()
+    async def test_a_full_disk_is_told_once_and_costs_the_journal_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = Journal(tmp_path / "journal")
 
-    async def test_an_ended_call_takes_its_frames_with_it_and_leaves_its_row(self, database: Database) -> None:
-        journal = Journal(database, "pbx1")
-        journal.append(10.0, "1.1", b"its own")
-        journal.append(10.5, "2.1", b"another's")
-        journal.append(11.0, "1.5", b"merged into it")
-        await kept(journal, row("1.1", "1.5"))
-        assert [entry.frame for entry in await journal.read()] == [b"another's"]
-        assert (await Registrations(database, "pbx1").counts())[State.WAITING] == 1
+        def full(*_: object) -> int:
+            raise OSError(28, "No space left on device")
 
-    async def test_a_call_known_by_any_of_its_ids_is_not_kept_twice(self, database: Database) -> None:
-        journal = Journal(database, "pbx1")
-        await kept(journal, row("1.1", "1.2"))
-        again = row("1.2", "1.9")
-        assert await journal.finish(again.aliases, again) is None
-        assert (await Registrations(database, "pbx1").counts())[State.WAITING] == 1
+        with capture_logs() as logs, monkeypatch.context() as patched:
+            patched.setattr("os.write", full)
+            journal.append([(10.0, b"Event: A")])
+            journal.append([(11.0, b"Event: B")])
+        assert [line["event"] for line in logs] == ["journal_not_written"]
+        journal.append([(12.0, b"Event: C")])
+        await journal.sync()
+        journal.close()
+        assert [at for at, _ in Journal(tmp_path / "journal").read().frames] == [12.0]
 
-    async def test_the_same_id_on_another_node_is_another_call(self, database: Database) -> None:
-        await kept(Journal(database, "pbx1"), row("1.1"))
-        await kept(Journal(database, "pbx2"), row("1.1"))
-        assert (await Registrations(database, "pbx2").counts())[State.WAITING] == 1
+    def test_only_the_daemons_user_may_read_it(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path / "journal")
+        journal.append([(10.0, b"Event: A")])
+        journal.close()
+        (segment,) = (tmp_path / "journal").iterdir()
+        assert segment.stat().st_mode & 0o077 == 0
 
-    async def test_frames_of_no_living_call_are_let_go(self, database: Database) -> None:
-        journal = Journal(database, "pbx1")
-        journal.append(10.0, "", b"a bridge long gone")
-        journal.append(20.0, "", b"a bridge of now")
-        await journal.flush()
-        await journal.forget_before(15.0)
-        assert [entry.frame for entry in await journal.read()] == [b"a bridge of now"]
+    def test_a_directory_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(StorageError, match="can't be used"):
+            Journal(tmp_path / "file" / "journal")
 
 
 class TestRegistrations:
+    async def test_a_call_known_by_any_of_its_ids_is_not_kept_twice(self, database: Database) -> None:
+        registrations = Registrations(database, "pbx1")
+        await kept(registrations, row("1.1", "1.2"))
+        assert await registrations.keep(row("1.2", "1.9")) is None
+        assert (await registrations.counts())[State.WAITING] == 1
+
+    async def test_the_same_id_on_another_node_is_another_call(self, database: Database) -> None:
+        await kept(Registrations(database, "pbx1"), row("1.1"))
+        await kept(Registrations(database, "pbx2"), row("1.1"))
+        assert (await Registrations(database, "pbx2").counts())[State.WAITING] == 1
+
     async def test_a_client_is_served_in_order_and_others_beside_him(self, database: Database) -> None:
-        journal, registrations = Journal(database, "pbx1"), Registrations(database, "pbx1")
-        first = await kept(journal, row("1.1", client="a"))
-        second = await kept(journal, row("2.1", client="a"))
-        third = await kept(journal, row("3.1", client="b"))
+        registrations = Registrations(database, "pbx1")
+        first = await kept(registrations, row("1.1", client="a"))
+        second = await kept(registrations, row("2.1", client="a"))
+        third = await kept(registrations, row("3.1", client="b"))
         assert [one.id for one in await registrations.due(1e12, limit=10)] == [first, third]
         assert [one.id for one in await registrations.due(1e12, limit=10, busy=["a"])] == [third]
         await registrations.close(first, State.DONE)
         assert [one.id for one in await registrations.due(1e12, limit=10)] == [second, third]
 
     async def test_a_postponed_one_holds_up_only_its_own_client(self, database: Database) -> None:
-        journal, registrations = Journal(database, "pbx1"), Registrations(database, "pbx1")
-        first = await kept(journal, row("1.1", client="a"))
-        await kept(journal, row("2.1", client="a"))
-        third = await kept(journal, row("3.1", client="b"))
+        registrations = Registrations(database, "pbx1")
+        first = await kept(registrations, row("1.1", client="a"))
+        await kept(registrations, row("2.1", client="a"))
+        third = await kept(registrations, row("3.1", client="b"))
         await registrations.postpone(first, due_at=2e12, reason="Kommo is away")
         assert [one.id for one in await registrations.due(1e12, limit=10)] == [third]
         found = await registrations.get(first)
@@ -105,9 +155,9 @@ class TestRegistrations:
         assert (found.attempts, found.reason) == (1, "Kommo is away")
 
     async def test_a_parked_failure_lets_its_followers_pass_and_can_be_retried(self, database: Database) -> None:
-        journal, registrations = Journal(database, "pbx1"), Registrations(database, "pbx1")
-        first = await kept(journal, row("1.1"))
-        second = await kept(journal, row("2.1"))
+        registrations = Registrations(database, "pbx1")
+        first = await kept(registrations, row("1.1"))
+        second = await kept(registrations, row("2.1"))
         await registrations.close(first, State.FAILED, reason="refused")
         assert [one.id for one in await registrations.due(1e12, limit=10)] == [second]
         assert await registrations.retry(first, now=0.0)
@@ -119,7 +169,7 @@ class TestOpening:
     async def test_what_was_written_is_there_after_reopening(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "itgrix.db"
         first = await Database.open(url(path))
-        await kept(Journal(first, "pbx1"), row("1.1"))
+        await kept(Registrations(first, "pbx1"), row("1.1"))
         await first.close()
         second = await Database.open(url(path))
         assert (await Registrations(second, "pbx1").counts())[State.WAITING] == 1

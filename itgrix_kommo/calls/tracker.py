@@ -103,6 +103,10 @@ class Tracker:
             self._end_unseen(leg, leg.heard_at, now)
         return self.advance(now)
 
+    def pass_over(self, ids: frozenset[str], at: float) -> None:
+        """These linkedids and uniqueids belong to calls that are dealt with: events of theirs up to `at` are late."""
+        self._ended.update(dict.fromkeys(ids, at))
+
     @property
     def next_due(self) -> float:
         """When `advance` will have something to do, in Unix seconds; infinity if nothing waits."""

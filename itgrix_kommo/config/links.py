@@ -72,7 +72,7 @@ class Kommo(Section):
         validate_default=True,
         description="Keys of the OAuth integration; beside a token they only verify the widget's signatures.",
     )
-    requests_per_second: Annotated[float, Between("rate of 7 requests/s at most", 0.1, 7)] = Field(
+    requests_per_second: Annotated[int, Between("rate of 7 requests/s at most", 1, 7)] = Field(
         default=6,
         description="Requests per second for the whole account; Kommo blocks above 7, so one is left to others.",
     )

@@ -9,8 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import structlog
 
@@ -19,7 +18,7 @@ from itgrix_kommo.calls.call import Call, Stage, StageName
 from itgrix_kommo.calls.tracker import Tracker
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.storage.journal import Journal
-from itgrix_kommo.storage.registrations import NewRegistration
+from itgrix_kommo.storage.registrations import NewRegistration, Registrations
 
 Batch: TypeAlias = Sequence[tuple[bytes, ev.Event]]
 """Frames with the events they mean, in the order of their arrival."""
@@ -33,41 +32,8 @@ TIDY_EVERY = 60.0
 _log = structlog.get_logger(__name__)
 
 
-def _no_linkedid(_: object) -> str:
-    return ""
-
-
 async def _next(batches: AsyncIterator[Batch]) -> Batch | None:
     return await anext(batches, None)
-
-
-_BY_CHANNEL, _BY_DEST = attrgetter("channel.linkedid"), attrgetter("dest.linkedid")
-_LINKEDID_OF: dict[type, Callable[[Any], str]] = {
-    **dict.fromkeys(
-        (
-            ev.Newchannel,
-            ev.Newstate,
-            ev.NewCallerid,
-            ev.Newexten,
-            ev.HangupRequest,
-            ev.Hangup,
-            ev.BridgeEnter,
-            ev.BridgeLeave,
-            ev.Pickup,
-            ev.Hold,
-            ev.QueueCaller,
-            ev.MixMonitor,
-        ),
-        _BY_CHANNEL,
-    ),
-    **dict.fromkeys((ev.DialBegin, ev.DialState, ev.DialEnd), _BY_DEST),
-    **dict.fromkeys((ev.LocalBridge, ev.LocalOptimizationBegin, ev.LocalOptimizationEnd), attrgetter("one.linkedid")),
-    ev.BlindTransfer: attrgetter("transferer.linkedid"),
-    ev.AttendedTransfer: attrgetter("orig_transferer.linkedid"),
-    ev.Parking: attrgetter("parkee.linkedid"),
-    ev.VarSet: attrgetter("uniqueid"),
-    ev.Rename: attrgetter("uniqueid"),
-}
 
 
 class Capture:
@@ -77,6 +43,7 @@ class Capture:
         self,
         tracker: Tracker,
         journal: Journal,
+        registrations: Registrations,
         *,
         keep: Callable[[Call], NewRegistration | None],
         on_kept: Callable[[], None],
@@ -85,6 +52,7 @@ class Capture:
     ) -> None:
         self._tracker = tracker
         self._journal = journal
+        self._registrations = registrations
         self._keep = keep
         self._on_kept = on_kept
         self._on_stage = on_stage
@@ -94,20 +62,21 @@ class Capture:
         self._tidy_at = 0.0
         self.calls_ended = 0
 
-    async def replay(self, decode: Callable[[bytes, float], ev.Event | None]) -> float | None:
+    def replay(self, decode: Callable[[bytes, float], ev.Event | None]) -> float | None:
         """Take up the journal where the last daemon left it; when it last heard Asterisk, None if it never did.
 
         Stages are told to nobody but those of calls that ended: pop-ups of the past are of no use.
         """
-        last = None
-        for at, frame in await self._journal.read():
-            last = at
+        frames, ended = self._journal.read()
+        self._tracker.pass_over(ended, frames[-1].at if frames else 0.0)
+        for at, frame in frames:
             event = decode(frame, at)
             if event is not None:
                 self._take([stage for stage in self._tracker.feed(event) if stage.name is StageName.CALL_ENDED])
-        if last is not None:
-            _log.info("journal_replayed", live_calls=len(self._tracker.calls), last_heard=last)
-        return last
+        if not frames:
+            return None
+        _log.info("journal_replayed", live_calls=len(self._tracker.calls), last_heard=frames[-1].at)
+        return frames[-1].at
 
     async def run(self, batches: AsyncIterator[Batch]) -> None:
         """Take batch after batch, until there are no more; between them let time pass for the tracker."""
@@ -118,7 +87,7 @@ class Capture:
                 pause = max(min(self._tracker.next_due, self._tidy_at) - self._now(), 0.0)
                 await asyncio.wait({following}, timeout=pause)
                 if not following.done():
-                    await self._let_time_pass()
+                    self._let_time_pass()
                     continue
                 batch = following.result()
                 if batch is None:
@@ -129,8 +98,8 @@ class Capture:
             following.cancel()
 
     def _feed(self, batch: Batch) -> None:
-        for frame, event in batch:
-            self._journal.append(event.at, _LINKEDID_OF.get(type(event), _no_linkedid)(event), frame)
+        self._journal.append((event.at, frame) for frame, event in batch)
+        for _, event in batch:
             stages = self._tracker.feed(event)
             if stages:
                 self._take(stages)
@@ -145,17 +114,19 @@ class Capture:
     async def keep_ended(self) -> None:
         while self._ended:
             call = self._ended[0]
+            new = self._keep(call)
             try:
-                kept = await self._journal.finish(call.aliases, self._keep(call))
+                kept = None if new is None else await self._registrations.keep(new)
             except StorageError as error:
                 _log.error("call_not_kept", call_id=call.id, error=str(error), remedy="it is tried again")
                 await asyncio.sleep(KEEP_AGAIN)
                 continue
             self._ended.popleft()
+            self._journal.ended(call.aliases)
             if kept is not None:
                 self._on_kept()
 
-    async def _let_time_pass(self) -> None:
+    def _let_time_pass(self) -> None:
         now = self._now()
         stages = self._tracker.advance(now)
         if now >= self._tidy_at:
@@ -163,7 +134,7 @@ class Capture:
             stages += self._tracker.sweep(now)
             oldest = min((call.started_at for call in self._tracker.calls.values()), default=now)
             if not self._ended:
-                await self._journal.forget_before(min(oldest, now - TIDY_EVERY))
+                self._journal.forget_before(oldest)
         self._take(stages)
 
     def _take(self, stages: Sequence[Stage]) -> None:

@@ -19,17 +19,6 @@ from itgrix_kommo.errors import StorageError
 
 metadata = sa.MetaData()
 
-journal = sa.Table(
-    "journal",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("node", sa.String(64), nullable=False),
-    sa.Column("at", sa.Double, nullable=False),
-    # The linkedid the event showed; empty for events that name none. A finished call takes its frames with it.
-    sa.Column("linkedid", sa.String(150), nullable=False, index=True),
-    sa.Column("frame", sa.LargeBinary, nullable=False),
-)
-
 registrations = sa.Table(
     "registrations",
     metadata,

@@ -1,129 +1,151 @@
-"""The journal: every frame the tracker was fed, until the call it belongs to is over and its registration is kept.
+"""The journal: every frame the tracker was fed, until the calls it tells of are over and kept.
 
-Frames are gathered and written in groups, off the event loop. A killed process loses at most the last group, and what
-it lost is still in Asterisk's channels, which are asked for at the next start.
+It is a directory of trace files (see `trace`), appended to before an event has any effect: one write into the page
+cache per network chunk, some microseconds, and nothing that was received is lost with the process. Now and then it is
+brought to the disk, off the event loop; a power cut costs what came since.
+
+A call that was kept leaves a remark, ``# ended`` with all its ids, by which a replay knows what to pass over. A file
+goes when nothing alive began before its end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from typing import TYPE_CHECKING, NamedTuple
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
 
-import sqlalchemy as sa
 import structlog
 
-from itgrix_kommo.errors import StorageError
-from itgrix_kommo.storage.database import Database, aliases, journal, registrations
+from itgrix_kommo.errors import StorageError, TraceError
+from itgrix_kommo.storage.trace import Recorded, encode, parse
 
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+SEGMENT_BYTES = 4 << 20
+"""Of one file; some two hundred calls."""
 
-    from itgrix_kommo.storage.registrations import NewRegistration
+SYNC_EVERY = 1.0
+"""Seconds between bringing the journal to the disk: what a power cut may cost."""
 
-GATHER = 0.05
-"""Seconds that frames are gathered before they are written together: what a killed process may lose."""
-
-
-AGAIN = 1.0
-"""Seconds before a database that failed is tried again."""
+_ENDED = b"# ended "
+_SEGMENT = re.compile(r"(\d{8})\.trace\Z")
 
 _log = structlog.get_logger(__name__)
 
 
-class Entry(NamedTuple):
-    at: float
-    frame: bytes
+class Left(NamedTuple):
+    """What an earlier daemon left: its frames in order, and the ids of the calls among them that were kept."""
+
+    frames: list[Recorded]
+    ended: frozenset[str]
 
 
 class Journal:
-    def __init__(self, database: Database, node: str) -> None:
-        self._database = database
-        self._node = node
-        self._gathered: list[dict[str, object]] = []
-        self._work = asyncio.Event()
+    """Open it once `read` is done with; raises StorageError where the directory can't be used."""
 
-    def append(self, at: float, linkedid: str, frame: bytes) -> None:
-        self._gathered.append({"node": self._node, "at": at, "linkedid": linkedid, "frame": frame})
-        self._work.set()
+    def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._segments = sorted(path for path in directory.iterdir() if _SEGMENT.match(path.name))
+        except OSError as error:
+            raise StorageError(f"{directory} can't be used: {error.strerror}: let the daemon's user own it") from error
+        self._last_at = {path: path.stat().st_mtime for path in self._segments}
+        self._number = int(_SEGMENT.match(self._segments[-1].name)[1]) if self._segments else 0  # type: ignore[index]
+        self._file: int | None = None
+        self._size = 0
+        self._unsynced = False
+        self._complained = False
+
+    def append(self, received: Iterable[tuple[float, bytes]]) -> None:
+        """Keep frames with the times of their arrival. A full disk is told once, and costs the journal alone."""
+        records = b"".join([encode(at, frame) for at, frame in received])
+        self._write(records)
+
+    def ended(self, ids: frozenset[str]) -> None:
+        """The call with these ids has been kept: a replay passes over it."""
+        self._write(_ENDED + " ".join(sorted(ids)).encode() + b"\n")
+
+    def read(self) -> Left:
+        """All that is there. What can't be read of it is told in the log and left out."""
+        frames: list[Recorded] = []
+        ended: set[str] = set()
+        for path in self._segments:
+            try:
+                text = path.read_bytes()
+                frames += parse(text, path.name)
+            except (OSError, TraceError) as error:
+                _log.error("journal_unreadable", error=str(error), remedy="calls of that moment may be missing")
+                continue
+            for line in text.split(b"\n"):
+                if line.startswith(_ENDED):
+                    ended.update(line[len(_ENDED) :].decode("utf-8", "replace").split(" "))
+        return Left(frames, frozenset(ended))
+
+    def forget_before(self, at: float) -> None:
+        """Let files go whose last frame came before `at`: nothing alive began earlier."""
+        for path in [path for path in self._segments if self._last_at[path] < at]:
+            if path == self._current():
+                continue
+            path.unlink(missing_ok=True)
+            self._segments.remove(path)
+            del self._last_at[path]
 
     async def run(self) -> None:
-        """Write what was gathered, for ever."""
+        """Bring what was written to the disk every second, for ever."""
         while True:
-            await self._work.wait()
-            await asyncio.sleep(GATHER)
-            self._work.clear()
+            await asyncio.sleep(SYNC_EVERY)
+            await self.sync()
+
+    async def sync(self) -> None:
+        if self._unsynced and self._file is not None:
+            self._unsynced = False
             try:
-                await self.flush()
-            except StorageError as error:
-                # What was gathered stays gathered: the database may be back in a moment.
-                _log.error("journal_not_written", error=str(error), gathered=len(self._gathered))
-                await asyncio.sleep(AGAIN)
-                self._work.set()
+                await asyncio.to_thread(os.fdatasync, self._file)
+            except OSError as error:
+                self._complain(error)
 
-    async def flush(self) -> None:
-        async with self._database.writing() as connection:
-            await self._write_gathered(connection)
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
-    async def finish(self, ids: frozenset[str], registration: NewRegistration | None) -> int | None:
-        """In one transaction: keep the ended call's registration, if it has one, and let its frames go.
+    def _current(self) -> Path | None:
+        return self._segments[-1] if self._file is not None else None
 
-        `ids` are all linkedids the call ever had. The registration's number, or None where none was asked for or
-        where one of the call's aliases is known already.
-        """
-        async with self._database.writing() as connection:
-            await self._write_gathered(connection)
-            kept = await self._keep(connection, registration) if registration is not None else None
-            await connection.execute(
-                sa.delete(journal).where(journal.c.node == self._node, journal.c.linkedid.in_(ids))
+    def _write(self, records: bytes) -> None:
+        try:
+            file = self._file
+            if file is None or self._size >= self._segment_bytes:
+                file = self._begin_segment()
+            while records:
+                records = records[os.write(file, records) :]
+            self._size = os.lseek(file, 0, os.SEEK_CUR)
+            self._unsynced = True
+            self._complained = False
+        except OSError as error:
+            self._complain(error)
+
+    def _begin_segment(self) -> int:
+        ended = self._current()
+        if ended is not None:
+            self._last_at[ended] = ended.stat().st_mtime
+        self.close()
+        self._number += 1
+        path = self._directory / f"{self._number:08}.trace"
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._segments.append(path)
+        self._last_at[path] = float("inf")
+        self._size = 0
+        return self._file
+
+    def _complain(self, error: OSError) -> None:
+        if not self._complained:
+            self._complained = True
+            _log.error(
+                "journal_not_written",
+                error=f"{self._directory}: {error.strerror}",
+                remedy="free disk space; calls are heard all the same, but a crash would forget those under way",
             )
-            return kept
-
-    async def forget_before(self, at: float) -> None:
-        """Let frames go that belong to no live call: nothing alive began before `at`."""
-        async with self._database.writing() as connection:
-            await connection.execute(sa.delete(journal).where(journal.c.node == self._node, journal.c.at < at))
-
-    async def read(self) -> list[Entry]:
-        """All frames in the order in which they were fed."""
-        query = sa.select(journal.c.at, journal.c.frame).where(journal.c.node == self._node).order_by(journal.c.id)
-        async with self._database.reading() as connection:
-            return [Entry(row.at, row.frame) for row in await connection.execute(query)]
-
-    async def _write_gathered(self, connection: AsyncConnection) -> None:
-        gathered, self._gathered = self._gathered, []
-        if gathered:
-            try:
-                await connection.execute(sa.insert(journal), gathered)
-            except BaseException:
-                self._gathered = gathered + self._gathered
-                raise
-
-    async def _keep(self, connection: AsyncConnection, new: NewRegistration) -> int | None:
-        known = (
-            sa.select(aliases.c.alias).where(aliases.c.node == self._node, aliases.c.alias.in_(new.aliases)).limit(1)
-        )
-        if (await connection.execute(known)).first() is not None:
-            return None
-        now = time.time()
-        insert = (
-            sa.insert(registrations)
-            .values(
-                node=self._node,
-                call_id=new.call_id,
-                client=new.client,
-                state=new.state,
-                due_at=now,
-                created_at=now,
-                call=new.call,
-                progress={},
-                reason=new.reason,
-            )
-            .returning(registrations.c.id)
-        )
-        number: int = (await connection.execute(insert)).scalar_one()
-        await connection.execute(
-            sa.insert(aliases),
-            [{"node": self._node, "alias": alias, "registration_id": number} for alias in new.aliases],
-        )
-        return number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from itgrix_kommo.storage.database import Database, registrations
+from itgrix_kommo.storage.database import Database, aliases, registrations
 
 
 class State(StrEnum):
@@ -51,6 +52,37 @@ class Registrations:
     def __init__(self, database: Database, node: str) -> None:
         self._database = database
         self._node = node
+
+    async def keep(self, new: NewRegistration) -> int | None:
+        """Make a row of an ended call; its number, or None where any of the call's ids is known already."""
+        known = (
+            sa.select(aliases.c.alias).where(aliases.c.node == self._node, aliases.c.alias.in_(new.aliases)).limit(1)
+        )
+        now = time.time()
+        insert = (
+            sa.insert(registrations)
+            .values(
+                node=self._node,
+                call_id=new.call_id,
+                client=new.client,
+                state=new.state,
+                due_at=now,
+                created_at=now,
+                call=new.call,
+                progress={},
+                reason=new.reason,
+            )
+            .returning(registrations.c.id)
+        )
+        async with self._database.writing() as connection:
+            if (await connection.execute(known)).first() is not None:
+                return None
+            number: int = (await connection.execute(insert)).scalar_one()
+            await connection.execute(
+                sa.insert(aliases),
+                [{"node": self._node, "alias": alias, "registration_id": number} for alias in new.aliases],
+            )
+            return number
 
     async def due(self, now: float, *, limit: int, busy: Sequence[str] = ()) -> list[Registration]:
         """The oldest waiting registration of each client, if it is due; `busy` clients are being served already.

@@ -1,4 +1,4 @@
-"""Recorded AMI streams: what a live Asterisk sent, as text that a person can read and a test can replay.
+"""Recorded AMI streams: what a live Asterisk sent, as text that a person can read and a program can replay.
 
 Each message is preceded by a line ``@ 1763810000.123``, the Unix time of its arrival, and followed by an empty line;
 within it stand its headers, one a line. Lines that begin with ``#`` between messages are remarks.
@@ -14,8 +14,15 @@ from itgrix_kommo.errors import TraceError
 
 
 class Recorded(NamedTuple):
+    """One message (CRLF between its headers, none at the end) and when it arrived."""
+
     at: float
     frame: bytes
+
+
+def encode(at: float, frame: bytes) -> bytes:
+    """One message as it stands in a trace."""
+    return b"@ %.6f\n%s\n\n" % (at, frame.replace(b"\r\n", b"\n"))
 
 
 def read_trace(path: Path) -> Iterator[Recorded]:
@@ -24,16 +31,24 @@ def read_trace(path: Path) -> Iterator[Recorded]:
         text = path.read_bytes()
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror}: give the path of a recorded trace") from error
+    yield from parse(text, str(path))
+
+
+def parse(text: bytes, name: str) -> Iterator[Recorded]:
+    """The messages in the text of a trace; `name` is what a refusal calls it.
+
+    A last message without its empty line was cut off while it was written, and is left out.
+    """
     at: float | None = None
     headers: list[bytes] = []
-    for number, line in enumerate([*text.replace(b"\r\n", b"\n").split(b"\n"), b""], 1):
+    for number, line in enumerate(text.replace(b"\r\n", b"\n").split(b"\n"), 1):
         if line.startswith(b"@ ") and not headers:
-            at = _time(path, number, line)
+            at = _time(name, number, line)
         elif line.startswith(b"#") and not headers:
             continue
         elif line:
             if at is None:
-                raise TraceError(f"{path}:{number}: a message without its time: put a line '@ <Unix time>' before it")
+                raise TraceError(f"{name}:{number}: a message without its time: put a line '@ <Unix time>' before it")
             headers.append(line)
         elif headers and at is not None:
             yield Recorded(at, b"\r\n".join(headers))
@@ -44,11 +59,11 @@ def write_trace(path: Path, recorded: Iterable[Recorded]) -> None:
     """Write messages as a trace file."""
     with path.open("wb") as file:
         for at, frame in recorded:
-            file.write(b"@ %.3f\n%s\n\n" % (at, frame.replace(b"\r\n", b"\n")))
+            file.write(encode(at, frame))
 
 
-def _time(path: Path, number: int, line: bytes) -> float:
+def _time(name: str, number: int, line: bytes) -> float:
     try:
         return float(line[2:])
     except ValueError as error:
-        raise TraceError(f"{path}:{number}: {line[2:40]!r} is no Unix time: write it as 1763810000.123") from error
+        raise TraceError(f"{name}:{number}: {line[2:40]!r} is no Unix time: write it as 1763810000.123") from error
