@@ -66,7 +66,7 @@ class Journal:
 
     def ended(self, ids: frozenset[str]) -> None:
         """The call with these ids has been kept: a replay passes over it."""
-        self._write(_ENDED + " ".join(sorted(ids)).encode() + b"\n")
+        self._write(_ENDED + " ".join(sorted(ids)).encode() + b"\n\n")
 
     def read(self) -> Left:
         """All that is there. What can't be read of it is told in the log and left out."""
@@ -75,6 +75,7 @@ class Journal:
         for path in self._segments:
             try:
                 text = path.read_bytes()
+                text = text[: text.rfind(b"\n\n") + 2]  # a message without its empty line was cut off by a power cut
                 frames += parse(text, path.name)
             except (OSError, TraceError) as error:
                 _log.error("journal_unreadable", error=str(error), remedy="calls of that moment may be missing")

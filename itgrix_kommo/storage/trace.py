@@ -35,13 +35,10 @@ def read_trace(path: Path) -> Iterator[Recorded]:
 
 
 def parse(text: bytes, name: str) -> Iterator[Recorded]:
-    """The messages in the text of a trace; `name` is what a refusal calls it.
-
-    A last message without its empty line was cut off while it was written, and is left out.
-    """
+    """The messages in the text of a trace; `name` is what a refusal calls it."""
     at: float | None = None
     headers: list[bytes] = []
-    for number, line in enumerate(text.replace(b"\r\n", b"\n").split(b"\n"), 1):
+    for number, line in enumerate([*text.replace(b"\r\n", b"\n").split(b"\n"), b""], 1):
         if line.startswith(b"@ ") and not headers:
             at = _time(name, number, line)
         elif line.startswith(b"#") and not headers:
