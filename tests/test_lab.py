@@ -215,6 +215,22 @@ async def test_cel_is_told_only_when_switched_on(lab: Lab) -> None:
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}", row[1]) for row in rows)
 
 
+async def test_the_cdr_table_names_the_recording(lab: Lab) -> None:
+    await SCENES["freepbx_in_answered"](lab)
+    first = await lab.seen.event("Newchannel", within=1)
+    database = lab.pair.pbx.folder / "log/master.db"
+
+    def written() -> tuple[str, str, str] | None:
+        query = "SELECT disposition, did, recordingfile FROM cdr WHERE uniqueid = ?"
+        with closing(sqlite3.connect(database)) as reader:
+            row: tuple[str, str, str] | None = reader.execute(query, (first["Uniqueid"],)).fetchone()
+            return row
+
+    disposition, did, recording = await lab.seen.until(written, "a row in the table cdr", 5)
+    assert (disposition, did) == ("ANSWERED", "4958881201")
+    assert recording.startswith("in-4958881201-+7999")
+
+
 async def test_a_trace_holds_what_the_daemons_user_is_told(lab: Lab, tmp_path: Path) -> None:
     saved = tmp_path / "one.trace"
     async with lab.record(saved):

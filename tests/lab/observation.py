@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ __all__ = ["Observation", "StepFailedError", "Switchboard"]
 
 T = TypeVar("T")
 
+ASKED_AGAIN = 0.1  # seconds: files and rows come without an event
 SHOWN_EVENTS = 14
 # Headers worth reading in a failure, in this order.
 SHOWN_HEADERS = (
@@ -127,15 +129,16 @@ class Observation:
         self._news = asyncio.get_running_loop().create_future()
 
     async def until(self, condition: Callable[[], T | None], awaited: str, within: float) -> T:
-        """The first true value of the condition, asked again at each event. Raises StepFailedError."""
+        """The first true value of the condition, asked again at each event, and often. Raises StepFailedError."""
         deadline = time.monotonic() + within
         while True:
             if found := condition():
                 return found
-            try:
-                await asyncio.wait_for(asyncio.shield(self._news), deadline - time.monotonic())
-            except TimeoutError:
-                raise StepFailedError(await self.report(f"{awaited} did not happen within {within:g} s")) from None
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise StepFailedError(await self.report(f"{awaited} did not happen within {within:g} s"))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._news), min(left, ASKED_AGAIN))
 
     async def more_than(self, told: int, awaited: str, within: float) -> None:
         """Returns when the PBX has told more than so many events. Raises StepFailedError."""

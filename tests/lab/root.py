@@ -99,7 +99,8 @@ def build(root: Root, say: Say) -> None:
             shutil.rmtree(draft, ignore_errors=True)
             say(f"Asterisk {root.version}: building from {suite} at {source} (a minute or two)")
             try:
-                bootstrap(draft, suite, source, say)
+                say("  unpacking a minimal Debian")
+                bootstrap(draft, suite, source)
                 install(draft, root.version, say)
             except LabUnavailableError as failure:
                 say(f"Asterisk {root.version}: {suite} at {source} failed: {failure}")
@@ -138,9 +139,9 @@ def machine_mirror() -> str:
     return DEFAULT_MIRROR
 
 
-def bootstrap(draft: Path, suite: str, mirror: str, say: Say) -> None:
+def bootstrap(draft: Path, suite: str, mirror: str) -> None:
     command = ["debootstrap", "--variant=minbase", suite, str(draft), mirror, str(DEBOOTSTRAP_SCRIPT)]
-    run(command, DEBOOTSTRAP_TIMEOUT, say)
+    run(command, DEBOOTSTRAP_TIMEOUT)
 
 
 def install(draft: Path, version: str, say: Say) -> None:
@@ -148,16 +149,18 @@ def install(draft: Path, version: str, say: Say) -> None:
     policy.write_text("#!/bin/sh\nexit 101\n", "utf-8")
     policy.chmod(0o755)
     inside = ["env", "DEBIAN_FRONTEND=noninteractive", "chroot", str(draft)]
-    run([*inside, "apt-get", "-o", "Acquire::Check-Valid-Until=false", "update"], INSTALL_TIMEOUT, say)
-    run([*inside, "apt-get", "install", "-y", "--no-install-recommends", *PACKAGES[version]], INSTALL_TIMEOUT, say)
-    run([*inside, "apt-get", "clean"], INSTALL_TIMEOUT, say)
+    say("  reading its package lists")
+    run([*inside, "apt-get", "-o", "Acquire::Check-Valid-Until=false", "update"], INSTALL_TIMEOUT)
+    say(f"  installing {', '.join(PACKAGES[version])}")
+    run([*inside, "apt-get", "install", "-y", "--no-install-recommends", *PACKAGES[version]], INSTALL_TIMEOUT)
+    run([*inside, "apt-get", "clean"], INSTALL_TIMEOUT)
     answer = run([*inside, "asterisk", "-V"], 30)
     if not answer.startswith(f"Asterisk {version}."):
         raise LabUnavailableError(f"the suite carries {answer.strip()!r}, not Asterisk {version}")
 
 
-def run(command: list[str], timeout: float, say: Say | None = None) -> str:
-    """Output of a command; its first words of progress go to `say`. Raises LabUnavailableError with the last lines."""
+def run(command: list[str], timeout: float) -> str:
+    """Output of a command. Raises LabUnavailableError with its last lines."""
     try:
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, errors="replace", timeout=timeout,
@@ -170,8 +173,6 @@ def run(command: list[str], timeout: float, say: Say | None = None) -> str:
     if done.returncode:
         tail = "; ".join((done.stderr or done.stdout).strip().splitlines()[-4:])
         raise LabUnavailableError(f"`{' '.join(command)}` ended with {done.returncode}: {tail}")
-    if say:
-        say(f"  done: {' '.join(command[:1] + command[-3:])}")
     return done.stdout
 
 
