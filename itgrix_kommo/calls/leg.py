@@ -145,12 +145,14 @@ class Leg:
         """What every event shows of its channel in passing; first words count, for dialplans rewrite later ones."""
         self.heard_at = at
         self.state = channel.state
-        if not self.caller_number:
+        if not self.caller_number and channel.caller_number:
             self.caller_number = channel.caller_number
+            self.call.changed()
         if not self.caller_name:
             self.caller_name = channel.caller_name
         if not self.exten and is_number(channel.exten):
             self.exten = channel.exten
+            self.call.changed()
 
     @property
     def live(self) -> bool:

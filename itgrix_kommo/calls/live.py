@@ -27,6 +27,8 @@ class LiveCall:
     notes: list[Note] = field(default_factory=list)
     live_legs: int = 0
     silent_since: float | None = None
+    _sides: dict[str, bool] = field(default_factory=dict)
+    _client: tuple[Leg | None] | None = None
 
     def note(self, at: float, text: str) -> None:
         self.notes.append(Note(at, text))
@@ -48,11 +50,21 @@ class LiveCall:
 
     # Sides
 
+    def changed(self) -> None:
+        """Numbers, legs, or who dials whom are not what they were: sides are made out anew."""
+        self._sides.clear()
+        self._client = None
+
     def is_internal(self, leg: Leg) -> bool:
         """Whether an employee is at this leg's far end. Trunks lead outside, save to mobiles that are extensions."""
-        if self.plan.is_trunk(leg.endpoint):
-            return self.plan.is_fmc(self.far_number(leg))
-        return any(map(self.plan.is_internal, self._own_numbers(leg)))
+        internal = self._sides.get(leg.uniqueid)
+        if internal is None:
+            if self.plan.is_trunk(leg.endpoint):
+                internal = self.plan.is_fmc(self.far_number(leg))
+            else:
+                internal = any(map(self.plan.is_internal, self._own_numbers(leg)))
+            self._sides[leg.uniqueid] = internal
+        return internal
 
     def extension(self, leg: Leg) -> str:
         """The employee's number at this leg's far end."""
@@ -82,8 +94,10 @@ class LiveCall:
 
     def client_leg(self) -> Leg | None:
         """The oldest phone that is no employee's."""
-        outside = (leg for leg in self.phones() if not self.is_internal(leg))
-        return min(outside, key=lambda leg: leg.started_at, default=None)
+        if self._client is None:
+            outside = (leg for leg in self.phones() if not self.is_internal(leg))
+            self._client = (min(outside, key=lambda leg: leg.started_at, default=None),)
+        return self._client[0]
 
     def client_number(self) -> str:
         """The client's number as the PBX knew it; empty where he hid it."""

@@ -152,6 +152,7 @@ class Tracker:
         call.aliases.add(leg.uniqueid)
         self._call_of[leg.uniqueid] = call
         call.live_legs += 1
+        call.changed()
         if call.silent_since is not None:
             call.silent_since = None
             self._silent.pop(call.id, None)
@@ -166,6 +167,7 @@ class Tracker:
         for leg in gone.legs.values():
             leg.call = kept
         kept.legs.update(gone.legs)
+        kept.changed()
         kept.live_legs += gone.live_legs
         kept.started_at = min(kept.started_at, gone.started_at)
         kept.notes = sorted(kept.notes + gone.notes)
@@ -348,6 +350,7 @@ class Tracker:
             self._tie(event.at, source.call, leg.call, "one dials the other")
             if leg.is_phone and self._dials_for_originated(source):
                 leg.origin = Origin.ORIGINATED
+        leg.call.changed()
         if leg.is_phone:
             leg.call.note(event.at, f"{leg.name} is rung for {source.root().name if source else 'nobody'}")
         if leg.call.is_conversation(leg):
@@ -431,6 +434,7 @@ class Tracker:
             self._tie(event.at, sent.call, by.call if by else None, "one was transferred by the other")
             if event.result == "Success" and is_number(event.extension):
                 sent.redirected_to = event.extension
+                sent.call.changed()
 
     def _on_attended_transfer(self, event: ev.AttendedTransfer) -> None:
         first, second = self._leg(event.at, event.orig_transferer), self._leg(event.at, event.second_transferer)
@@ -484,8 +488,10 @@ class Tracker:
             leg.dial_status = value
         elif variable == "AMPUSER" and is_number(value):
             leg.extension = value
+            leg.call.changed()
         elif variable == "FROM_DID" and is_number(value):
             leg.exten = value
+            leg.call.changed()
         elif variable == "VMSTATUS" and value == "SUCCESS":
             leg.left_message = True
             leg.call.note(event.at, f"{leg.name} left a message")
@@ -524,6 +530,7 @@ class Tracker:
             if live.application.startswith(("AppDial", "AppQueue")):
                 leg.origin = Origin.DIALLED
                 leg.rung_at = leg.started_at
+                leg.call.changed()
             leg.call.note(at, f"{leg.name} exists; its beginning was not seen")
         if place := PLACE_OF_APPLICATION.get(live.application.lower()):
             leg.move_to(place)
