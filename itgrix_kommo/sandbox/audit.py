@@ -109,9 +109,9 @@ class Audit:
 
 
 def without_secrets(body: Any) -> Any:
-    """A copy of an OAuth body that may be shown."""
+    """A copy of an OAuth body that may be shown; what is no object is not shown at all."""
     if not isinstance(body, dict):
-        return body
+        return None
     return {key: "***" if key in _SECRETS else value for key, value in body.items()}
 
 

@@ -69,7 +69,11 @@ class Deliveries:
         form = brackets.flatten(
             {
                 change.top: {change.action: [change.item]},
-                "account": {"subdomain": self._account.subdomain, "id": self._account.id},
+                "account": {
+                    "subdomain": self._account.subdomain,
+                    "id": self._account.id,
+                    "_links": {"self": f"https://{self._account.subdomain}.kommo.com"},
+                },
             }
         )
         attempt = 0

@@ -62,7 +62,7 @@ class ApiError(Exception):
         super().__init__(self.body["detail"])
 
 
-class ItemsRefused(ApiError):  # noqa: N818  it is an ApiError by name too
+class ItemsRefused(ApiError):
     """Validation failed: the whole batch is refused, each faulty item named by its request_id."""
 
     def __init__(self, faulty: Sequence[tuple[str, Sequence[ItemError]]]) -> None:

@@ -108,7 +108,8 @@ class Sandbox:
     @asynccontextmanager
     async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Sandbox]:
         """Listens while the block runs; with port 0 the system chooses one, told in `url`."""
-        runner = web.AppRunner(self.make_app(), access_log=None, shutdown_timeout=1)
+        # A client that leaves ends the hang it was kept in; what a handler writes it writes without awaiting anything.
+        runner = web.AppRunner(self.make_app(), access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
         try:
             site = web.TCPSite(runner, host, port)
