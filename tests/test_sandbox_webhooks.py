@@ -311,6 +311,13 @@ class TestDelivery:
             await subscribe(api, heard.url, "add_lead")  # saved by hand: it lives again
             assert (await api.get("/v4/webhooks")).items("webhooks")[0]["disabled"] is False
 
+    async def test_a_block_disables_them(self, api: Api) -> None:
+        await subscribe(api, HOOK, "add_lead")
+        for _ in range(17):
+            await api.get("/v4/account", wait=0)
+        assert api.sandbox.limiter.blocked
+        assert [hook.disabled for hook in api.account.webhooks.values()] == [True]
+
     async def test_old_failures_do_not_count(self, api: Api) -> None:
         async with receiver() as heard:
             await subscribe(api, heard.url, "add_lead")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import changes, seed
+from .links import Links
 from .records import (
     LOST,
     WON,
@@ -54,7 +55,7 @@ class Account:
         self.loss_reasons = dict(seed.LOSS_REASONS)
         self.task_types = {type_id: (name, code) for type_id, name, code in seed.TASK_TYPES}
         self.cards: dict[Kind, dict[int, Card]] = {kind: {} for kind in Kind}
-        self.links: list[Link] = []
+        self.links = Links()
         self.tags: dict[Kind, dict[int, str]] = {kind: {} for kind in Kind}
         self.tasks: dict[int, Task] = {}
         self.notes: dict[int, Note] = {}
@@ -132,13 +133,7 @@ class Account:
 
     def linked(self, card: Card, to_kind: Kind) -> list[Card]:
         """Cards of that kind tied to this one, in the order they were tied, whichever side holds the link."""
-        forth = [
-            link.to_id for link in self.links if (link.kind, link.id, link.to_kind) == (card.kind, card.id, to_kind)
-        ]
-        back = [
-            link.id for link in self.links if (link.to_kind, link.to_id, link.kind) == (card.kind, card.id, to_kind)
-        ]
-        return [self.cards[to_kind][card_id] for card_id in dict.fromkeys(forth + back)]
+        return [self.cards[to_kind][card_id] for card_id in self.links.neighbours(card.kind, card.id, to_kind)]
 
     def open_leads(self, card: Card) -> list[Card]:
         return [lead for lead in self.linked(card, Kind.LEADS) if lead.is_open]
@@ -204,27 +199,14 @@ class Account:
             found[tag_id] = None
         return tuple(found)
 
-    def tie(self, link: Link) -> None:
-        """A card has one company, a lead one main contact: its first, until another is told to be it."""
-        here = [
-            other for other in self.links if (other.kind, other.id, other.to_kind) == (link.kind, link.id, link.to_kind)
-        ]
-        for other in here:
-            if other.to_id == link.to_id or link.to_kind is Kind.COMPANIES:
-                self.links.remove(other)
-            elif link.is_main and other.is_main:
-                self.links[self.links.index(other)] = replace(other, is_main=False)
-        is_first = link.to_kind is Kind.CONTACTS and not any(other.to_id != link.to_id for other in here)
-        was_main = any(other.to_id == link.to_id and other.is_main for other in here)
-        self.links.append(replace(link, is_main=link.is_main or is_first or was_main))
+    def tie(self, link: Link) -> Link:
+        """The link as it is kept."""
         self.revision += 1
+        return self.links.tie(link)
 
-    def untie(self, link: Link) -> bool:
-        before = len(self.links)
-        ends = (link.kind, link.id, link.to_kind, link.to_id)
-        self.links = [other for other in self.links if (other.kind, other.id, other.to_kind, other.to_id) != ends]
+    def untie(self, link: Link) -> None:
         self.revision += 1
-        return len(self.links) < before
+        self.links.untie(link)
 
     def add_task(self, given: dict[str, Any], *, by: int, request_id: str | None = None) -> Task:
         now = self.now()
@@ -310,6 +292,11 @@ class Account:
         self.webhooks[hook.id] = new
         self.revision += 1
         return new
+
+    def disable_webhooks(self) -> None:
+        """What a block brings with it; each is enabled again only by saving it anew."""
+        for hook in [hook for hook in self.webhooks.values() if not hook.disabled]:
+            self.change_webhook(hook, disabled=True)
 
     def remove_webhook(self, destination: str) -> bool:
         found = [hook.id for hook in self.webhooks.values() if hook.destination == destination]

@@ -69,9 +69,7 @@ def _embedded(account: Account, base: str, record: Card, with_: Collection[str])
     if record.kind is not Kind.COMPANIES:
         embedded["companies"] = [reference(base, other) for other in account.linked(record, Kind.COMPANIES)]
     if record.kind is not Kind.CONTACTS and "contacts" in with_:
-        main = {
-            link.to_id for link in account.links if link.id == record.id and link.kind is Kind.LEADS and link.is_main
-        }
+        main = {link.to_id for link in account.links.of(record.kind, record.id) if link.is_main}
         embedded["contacts"] = [
             reference(base, other, **({"is_main": other.id in main} if record.kind is Kind.LEADS else {}))
             for other in account.linked(record, Kind.CONTACTS)

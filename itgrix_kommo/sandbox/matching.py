@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from .records import Card, Kind
@@ -20,6 +21,7 @@ def digits(text: str) -> str:
     return _NO_DIGIT.sub("", text)
 
 
+@lru_cache(maxsize=100_000)  # a call is compared with every number of the account
 def suffix(phone: str, length: int) -> str:
     return digits(phone)[-length:]
 

@@ -22,6 +22,8 @@ from .records import Card, Kind, Link
 from .visit import empty
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiohttp import web
 
     from .visit import Handler, Visit
@@ -139,13 +141,8 @@ def _link_shape(link: Link, entity: tuple[Kind, int]) -> dict[str, Any]:
     return shape
 
 
-def _links_of(visit: Visit, kind: Kind, ids: set[int]) -> list[dict[str, Any]]:
-    return [
-        _link_shape(link, end)
-        for link in visit.account.links
-        for end in ((link.kind, link.id), (link.to_kind, link.to_id))
-        if end[0] is kind and end[1] in ids
-    ]
+def _links_of(visit: Visit, kind: Kind, ids: Iterable[int]) -> list[dict[str, Any]]:
+    return [_link_shape(link, (kind, card_id)) for card_id in ids for link in visit.account.links.of(kind, card_id)]
 
 
 def _total(visit: Visit, shapes: list[dict[str, Any]]) -> web.Response:
@@ -164,28 +161,20 @@ async def list_links(visit: Visit) -> web.Response:
 
 
 async def list_links_of_many(visit: Visit) -> web.Response:
-    ids = {int(text) for text in visit.filter("entity_id") if text.isascii() and text.isdecimal()}
+    ids = sorted({int(text) for text in visit.filter("entity_id") if text.isascii() and text.isdecimal()})
     shapes = _links_of(visit, _kind(visit), ids)
     return _total(visit, shapes) if shapes else empty()
 
 
 async def link(visit: Visit) -> web.Response:
-    shapes = []
-    for made in await _asked_links(visit):
-        visit.account.tie(made)
-        shapes.append(_link_shape(_kept(visit, made), _seen_from(visit, made)))
-    return _total(visit, shapes)
+    kept = [visit.account.tie(asked) for asked in await _asked_links(visit)]
+    return _total(visit, [_link_shape(made, _seen_from(visit, made)) for made in kept])
 
 
 async def unlink(visit: Visit) -> web.Response:
     for made in await _asked_links(visit):
         visit.account.untie(made)
     return empty()
-
-
-def _kept(visit: Visit, made: Link) -> Link:
-    ends = (made.kind, made.id, made.to_kind, made.to_id)
-    return next(kept for kept in visit.account.links if (kept.kind, kept.id, kept.to_kind, kept.to_id) == ends)
 
 
 def _seen_from(visit: Visit, made: Link) -> tuple[Kind, int]:

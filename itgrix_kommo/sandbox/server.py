@@ -165,6 +165,7 @@ class Sandbox:
 
     def _refused(self, verdict: Verdict) -> web.Response:
         if verdict is Verdict.BLOCKED:
+            self.account.disable_webhooks()
             return _block_page() if self.switches.block_body == "html" else problem_response(problem(403), 403)
         return self._too_many(self.switches.retry_after_s)
 
