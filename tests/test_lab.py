@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import root
 from tests.lab.observation import StepFailedError
 from tests.lab.pair import Pair
 from tests.lab.recorder import trace
@@ -299,6 +300,27 @@ async def test_side_by_side_calls_do_not_meet(lab: Lab) -> None:
 def test_a_version_without_a_recipe_is_refused_by_name() -> None:
     with pytest.raises(LabUnavailableError, match="no recipe for Asterisk '11': ask for one of 22, 16"):
         ensure("11")
+
+
+def test_a_root_that_cannot_be_built_names_every_try_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def no_mirror(draft: Path, suite: str, mirror: str) -> None:
+        draft.mkdir()
+        raise LabUnavailableError(f"no {suite} at {mirror}")
+
+    monkeypatch.setenv("ITGRIX_CACHE", str(tmp_path))
+    monkeypatch.setattr(root, "bootstrap", no_mirror)
+    monkeypatch.setattr(root, "require_debootstrap", lambda _say: None)
+    said: list[str] = []
+    with pytest.raises(LabUnavailableError) as failure:
+        ensure("22", say=said.append)
+    told = str(failure.value)
+    assert "no sid at http" in told
+    assert "no forky at http://archive.debian.org/debian" in told
+    assert "Remedy: make a Debian mirror reachable" in told
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+    assert any("failed: no sid" in line for line in said)
 
 
 def test_nothing_of_the_lab_listens_beyond_loopback(lab_pair: Pair) -> None:

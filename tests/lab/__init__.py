@@ -25,7 +25,8 @@ Local channels looked through), `is_hung_up()` → hangup cause, `lab.quiet()`. 
 raises StepFailedError, which shows what both sides saw last. `answers` and `rejects` wait for the ring themselves;
 `answers` returns before the PBX has bridged, `talks` after.
 The PBX: `await lab.pbx_dies()` (kill -9), `await lab.pbx_returns()`; `async with lab.cel():` CEL over AMI and into
-SQLite; `async with lab.record(path):` a trace of what the daemon's user is told.
+SQLite; `async with lab.record(path):` a trace of what the daemon's user is told. CDR and, while on, CEL rows are in the
+tables `cdr` and `cel` of `lab.pair.pbx.folder / "log/master.db"`, with FreePBX's columns.
 
 Numbers of the plain side, called through either trunk (NN = 01..06 → phones 101..106)
     49577701NN  the phone

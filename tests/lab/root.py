@@ -105,6 +105,7 @@ def build(root: Root, say: Say) -> None:
             except LabUnavailableError as failure:
                 say(f"Asterisk {root.version}: {suite} at {source} failed: {failure}")
                 failures.append(f"{suite} at {source}: {failure}")
+                shutil.rmtree(draft, ignore_errors=True)
                 continue
             draft.rename(root.path)
             say(f"Asterisk {root.version}: ready in {root.path}")
