@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from tests.lab.ami_control import AmiControl, AmiRefusedError, Event
-from tests.lab.root import LabUnavailableError, Root, cache_directory
+from tests.lab.root import LabUnavailableError, Root
 
 __all__ = ["Asterisk", "Ports", "Slot", "claim_slot", "sweep"]
 
@@ -24,10 +23,10 @@ ETC = Path(__file__).parent / "etc"
 BOOTS_WITHIN = 60.0
 STOPS_WITHIN = 10.0
 KEEP_LOGS = 24 * 3600  # seconds that folders of earlier runs are kept
-# Each pair of instances owns a block of ports below the ephemeral range; twelve pairs may live on one machine.
-FIRST_PORT = 8000
+# Each pair of instances owns a block of ports below the ephemeral range; ten pairs may live on one machine.
+FIRST_PORT = 12_000
 PORTS_PER_SLOT = 2000
-SLOTS = 12
+SLOTS = 10
 FOLDERS = ("etc", "lib/keys", "log", "run", "spool/monitor", "spool/voicemail", "spool/tmp", "spool/outgoing")
 
 
@@ -39,25 +38,30 @@ class Ports:
     rtp_start: int
     rtp_end: int
     chan_sip: int
-    """Port of the PBX's chan_sip, on both sides."""
+    """The PBX's second SIP port, of its old channel driver; the world needs to know it too."""
 
 
 @dataclass(slots=True)
 class Slot:
-    """A block of ports held by an exclusive file lock as long as this process lives or until `release`."""
+    """A block of ports, held as long as this process lives or until `release`.
+
+    The claim is an abstract socket's name: as wide as the network that the ports are in, gone with the process.
+    """
 
     number: int
-    held: IO[str]
+    held: socket.socket
 
     @property
     def pbx(self) -> Ports:
-        base = FIRST_PORT + self.number * PORTS_PER_SLOT
-        return Ports(base, base + 1, base + 11, base + 100, base + 1039, base + 2)
+        return self._ports(ami=0, sip=1, peer_sip=11, rtp_start=100, rtp_end=1039)
 
     @property
     def world(self) -> Ports:
+        return self._ports(ami=10, sip=11, peer_sip=1, rtp_start=1040, rtp_end=1979)
+
+    def _ports(self, **offsets: int) -> Ports:
         base = FIRST_PORT + self.number * PORTS_PER_SLOT
-        return Ports(base + 10, base + 11, base + 1, base + 1040, base + 1979, base + 2)
+        return Ports(chan_sip=base + 2, **{name: base + offset for name, offset in offsets.items()})
 
     def release(self) -> None:
         self.held.close()
@@ -65,12 +69,11 @@ class Slot:
 
 def claim_slot() -> Slot:
     """The first block of ports that no other lab holds. Raises LabUnavailableError when all are taken."""
-    cache_directory().mkdir(parents=True, exist_ok=True)
     for number in range(SLOTS):
-        held = (cache_directory() / f"lab-slot-{number}.lock").open("w")
+        held = socket.socket(socket.AF_UNIX)
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held.bind(f"\0itgrix-kommo-lab-{number}")
+        except OSError:
             held.close()
             continue
         return Slot(number, held)
