@@ -263,4 +263,4 @@ def _print_call(call: Call) -> None:
         highlight=False,
     )
     for note in call.timeline:
-        out.print(f"  {note.at - call.started_at:8.2f} s  {note.text}", highlight=False, markup=False)
+        out.print(f"  {note.at - call.started_at:8.2f} s  {note.text}", highlight=False, markup=False, soft_wrap=True)

@@ -1,7 +1,8 @@
-"""A leg: what the tracker remembers of one channel; a room: the bridge it talks in."""
+"""A leg: what the tracker remembers of one channel."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from itgrix_kommo.calls.numbers import endpoint_of, is_number
 
 if TYPE_CHECKING:
     from itgrix_kommo.calls.live import LiveCall
+    from itgrix_kommo.calls.rooms import Room
 
 _PLUMBING = frozenset(
     {"Local", "CBAnn", "CBRec", "Announcer", "Recorder", "Surrogate", "AsyncGoto", "Message", "Snoop", "Parked"}
@@ -56,16 +58,6 @@ class Origin(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Room:
-    """A bridge and who is in it. In a holding room (parking, a queue's music) nobody hears anybody."""
-
-    id: str
-    holding: bool
-    conference: bool
-    legs: dict[str, Leg] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False)
 class Talk:
     """A span in which the leg was connected; `outside` where one of the connected was no employee."""
 
@@ -76,7 +68,12 @@ class Talk:
 
 @dataclass(slots=True, eq=False)
 class Leg:
-    """One channel. `asked_for` is what it dialled, or was last sent to by a transfer; `did` what it came in on."""
+    """One channel.
+
+    `exten` is the first number it dialled: of a client our DID. `redirected_to` is where a transfer sent it, `sent_by`
+    the employee's leg that did so, or that forwarded its call there. `extension` is the employee's number where only a
+    channel variable tells it. `given_up_on`: the caller hung up while it rang.
+    """
 
     call: LiveCall
     name: str
@@ -99,6 +96,8 @@ class Leg:
     dial_string: str = ""
     dial_status: str = ""
     rung_at: float | None = None
+    sent_by: Leg | None = None
+    given_up_on: bool = False
     took_over: bool = False
     accepted_told: bool = False
     room: Room | None = None
@@ -155,6 +154,11 @@ class Leg:
             self.call.changed()
 
     @property
+    def is_ringing(self) -> bool:
+        """Rung, and neither answered nor refused nor gone."""
+        return self.ended_at is None and self.hung_up_at is None and not (self.dial_status or self.talks)
+
+    @property
     def live(self) -> bool:
         return self.ended_at is None
 
@@ -189,12 +193,17 @@ class Leg:
         if self.talking:
             self.talks[-1].until = at
 
-    def root(self) -> Leg:
-        """The leg for whom this one was rung in the end, through Local channels."""
+    def askers(self) -> Iterator[Leg]:
+        """The legs for whom this one was rung, the nearest first, through Local channels to the one it began with."""
         leg, seen = self, {self.uniqueid}
         while True:
             above = leg.source or (leg.other_half if leg.is_local and leg.name.endswith(";2") else None)
             if above is None or above.uniqueid in seen:
-                return leg
+                return
+            yield above
             seen.add(above.uniqueid)
             leg = above
+
+    def root(self) -> Leg:
+        """The leg for whom this one was rung in the end."""
+        return next(reversed(list(self.askers())), self)

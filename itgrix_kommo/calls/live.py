@@ -72,7 +72,18 @@ class LiveCall:
         return next((number for number in own if self.plan.employee(number)), own[0] if own else "")
 
     def employee(self, leg: Leg) -> Employee | None:
-        return self.plan.employee(self.extension(leg)) if leg.is_phone else None
+        """Whose conversation this leg is: his who was rung, who rang the client, or who sent the call on outside."""
+        if self.is_internal(leg):
+            return self.plan.employee(self.extension(leg))
+        for asker in leg.askers():
+            if asker.sent_by is not None:
+                return self.plan.employee(self.extension(asker.sent_by))
+            if asker.is_phone:
+                return self.plan.employee(self.extension(asker)) if self.is_internal(asker) else None
+            # A Local channel that looked for an employee and was led to his mobile phone.
+            if owner := self.plan.employee(asker.exten) or self.plan.employee(asker.caller_number):
+                return owner
+        return None
 
     def far_number(self, leg: Leg) -> str:
         """The number of who is at the far end: a caller's own; of a dialled phone what was dialled to reach it."""
@@ -169,13 +180,6 @@ class LiveCall:
         ]
         return max(talks, key=lambda pair: pair[0])[1] if talks else None
 
-    def user_leg(self, leg: Leg) -> Leg | None:
-        """The leg whose employee owns this conversation: he who was rung, or who rang the client."""
-        if self.is_internal(leg):
-            return leg
-        root = leg.root()
-        return root if root is not leg and self.is_internal(root) else None
-
     # The end
 
     def outcome(self, call_type: CallType) -> Outcome:
@@ -195,20 +199,20 @@ class LiveCall:
             found = outcomes.of_missed_inbound(told)
         if found is not None:
             return found
-        return outcomes.of_attempt(End.ITSELF, caller.cause, caller.dial_status) or outcomes.NO_ANSWER
+        found = outcomes.of_attempt(End.ITSELF, caller.cause, caller.dial_status) or outcomes.NO_ANSWER
+        # Nothing was rung for the client: what the PBX then played to him (congestion) is not what a trunk told.
+        return outcomes.UNREACHABLE if found is outcomes.CONGESTION and call_type is CallType.INCOMING else found
 
     def _gave_up(self, caller: Leg, attempts: list[Leg]) -> bool:
         """The caller left while a phone rang, or while he waited in a queue or a menu, or before anything was tried."""
-        left = caller.hung_up_at
-        if left is None:
+        if caller.hung_up_at is None:
             return False
-        ringing = any(leg.ended_at is None or leg.ended_at >= left for leg in attempts)
         waiting = caller.place in {Place.QUEUE, Place.MENU}
-        return ringing or waiting or not (attempts or caller.dial_status)
+        return waiting or any(leg.given_up_on for leg in attempts) or not (attempts or caller.dial_status)
 
-    def _end_of(self, leg: Leg) -> End:
-        left = leg.root().hung_up_at
-        if left is not None and (leg.ended_at is None or leg.ended_at >= left):
+    @staticmethod
+    def _end_of(leg: Leg) -> End:
+        if leg.given_up_on:
             return End.CALLER
         if leg.cause == 26 or leg.dial_status == "CANCEL":
             return End.ELSEWHERE

@@ -12,9 +12,10 @@ from typing import Any
 
 from itgrix_kommo.calls import events as ev
 from itgrix_kommo.calls.call import Stage, StageName
-from itgrix_kommo.calls.leg import PLACE_OF_APPLICATION, Leg, Origin, Place, Room
+from itgrix_kommo.calls.leg import PLACE_OF_APPLICATION, Leg, Origin, Place
 from itgrix_kommo.calls.live import LiveCall
 from itgrix_kommo.calls.numbers import NumberPlan, is_number
+from itgrix_kommo.calls.rooms import Rooms
 from itgrix_kommo.calls.view import freeze
 
 GRACE = 2.0
@@ -45,10 +46,11 @@ class Tracker:
         self._grace = grace
         self._legs: dict[str, Leg] = {}
         self._call_of: dict[str, LiveCall] = {}
-        self._rooms: dict[str, Room] = {}
+        self._rooms = Rooms(on_meeting=self._on_meeting, on_talk=self._on_talk)
         self._silent: dict[str, LiveCall] = {}
         self._due = math.inf
         self._ended: dict[str, float] = {}
+        self._forwards: dict[str, Leg] = {}
         self._condemned: list[tuple[Leg, float]] = []
         self._stages: list[Stage] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -187,7 +189,7 @@ class Tracker:
         leg.ended_at = at
         leg.is_parked = False
         leg.disconnect(at)
-        self._leave_room(at, leg)
+        self._rooms.leave(at, leg)
         if call.is_conversation(leg):
             call.note(at, f"{leg.name} ends (cause {leg.cause})")
             self._emit(at, StageName.ENDED, leg)
@@ -220,79 +222,23 @@ class Tracker:
         del self.calls[call.id]
         for uniqueid in call.legs:
             del self._legs[uniqueid]
+            self._forwards.pop(uniqueid, None)
         for alias in call.aliases:
             self._call_of.pop(alias, None)
             self._ended[alias] = ended_at
 
-    # Rooms: who hears whom
+    # Talk
 
-    def _room(self, bridge: ev.Bridge) -> Room:
-        room = self._rooms.get(bridge.id)
-        if room is None:
-            holding = bridge.technology.startswith("holding")
-            conference = bridge.type != "basic" and bridge.technology == "softmix"
-            room = self._rooms[bridge.id] = Room(bridge.id, holding=holding, conference=conference)
-        return room
+    def _on_meeting(self, at: float, one: Leg, other: Leg) -> None:
+        self._tie(at, one.call, other.call, "their channels are bridged")
 
-    def _enter_room(self, at: float, leg: Leg, room: Room) -> None:
-        if leg.room is not None and leg.room is not room:
-            self._leave_room(at, leg)
-        leg.room = room
-        room.legs[leg.uniqueid] = leg
-        if room.holding:
-            return
-        for other in list(room.legs.values()):
-            if not room.conference or not (self._has_client(leg.call) and self._has_client(other.call)):
-                self._tie(at, leg.call, other.call, "their channels are bridged")
-        self._listen(at, room)
-
-    def _leave_room(self, at: float, leg: Leg) -> None:
-        room = leg.room
-        if room is None:
-            return
-        leg.room = None
-        room.legs.pop(leg.uniqueid, None)
-        leg.disconnect(at)
-        self._listen(at, room)
-        if leg.is_local and leg.other_half is not None and leg.other_half.room is not None:
-            self._listen(at, leg.other_half.room)
-
-    def _listen(self, at: float, room: Room) -> None:
-        """Find out who hears whom from this room on, through Local channels into other rooms."""
-        phones = [leg for leg in self._within_earshot(room) if leg.is_up]
-        if len(phones) < 2:
-            for leg in phones:
-                leg.disconnect(at)
-            return
-        outside = any(not leg.call.is_internal(leg) for leg in phones)
-        for leg in phones:
-            if leg.connect(at, outside=outside):
-                leg.call.note(at, f"{leg.name} talks with {', '.join(one.name for one in phones if one is not leg)}")
-        for leg in phones:
+    def _on_talk(self, at: float, talking: list[Leg], begun: list[Leg]) -> None:
+        for leg in begun:
+            leg.call.note(at, f"{leg.name} talks with {', '.join(one.name for one in talking if one is not leg)}")
+        for leg in talking:
             if not leg.accepted_told and leg.call.is_conversation(leg):
                 leg.accepted_told = True
                 self._emit(at, StageName.ACCEPTED, leg)
-
-    @staticmethod
-    def _within_earshot(room: Room) -> list[Leg]:
-        phones, seen, rooms = [], {room.id}, [room]
-        while rooms:
-            here = rooms.pop()
-            if here.holding:
-                continue
-            for leg in here.legs.values():
-                if leg.is_phone:
-                    phones.append(leg)
-                elif leg.other_half is not None and leg.other_half.room is not None:
-                    beyond = leg.other_half.room
-                    if beyond.id not in seen:
-                        seen.add(beyond.id)
-                        rooms.append(beyond)
-        return phones
-
-    @staticmethod
-    def _has_client(call: LiveCall) -> bool:
-        return call.client_leg() is not None
 
     # Events
 
@@ -307,7 +253,7 @@ class Tracker:
             what = f"calls {leg.exten} from {number}" if leg.origin is Origin.CALLED_IN else "is made"
             leg.call.note(event.at, f"{leg.name} {what}{seen}")
         if leg.is_up and leg.room is not None and not leg.talking:
-            self._listen(event.at, leg.room)
+            self._rooms.listen(event.at, leg.room)
 
     def _on_newexten(self, event: ev.Newexten) -> None:
         leg = self._leg(event.at, event.channel)
@@ -327,8 +273,11 @@ class Tracker:
         """A soft request is Asterisk's own: it also stands for redirects, and tells nothing of who gave up."""
         leg = self._leg(event.at, event.channel)
         if leg is not None and leg.hung_up_at is None and not event.soft:
-            leg.hung_up_at = event.at
             leg.call.note(event.at, f"{leg.name} hangs up")
+            for other in leg.call.phones():
+                if other is not leg and other.is_ringing and other.root() is leg:
+                    other.given_up_on = True
+            leg.hung_up_at = event.at
 
     def _on_hangup(self, event: ev.Hangup) -> None:
         leg = self._legs.get(event.channel.uniqueid)
@@ -350,6 +299,8 @@ class Tracker:
             self._tie(event.at, source.call, leg.call, "one dials the other")
             if leg.is_phone and self._dials_for_originated(source):
                 leg.origin = Origin.ORIGINATED
+        if source is not None and not leg.is_phone:
+            leg.sent_by = self._forwards.pop(source.uniqueid, None)
         leg.call.changed()
         if leg.is_phone:
             leg.call.note(event.at, f"{leg.name} is rung for {source.root().name if source else 'nobody'}")
@@ -384,12 +335,14 @@ class Tracker:
                 leg.took_over = True
         if leg.dial_status != "ANSWER":
             leg.dial_status = event.status
+        if event.forward and source is not None:
+            self._forwards[source.uniqueid] = leg
         if leg.is_phone:
             onward = f", forwarded to {event.forward}" if event.forward else ""
             leg.call.note(event.at, f"{leg.name}: dialling ended with {event.status}{onward}")
 
     def _on_bridge_create(self, event: ev.BridgeCreate) -> None:
-        self._room(event.bridge)
+        self._rooms.of(event.bridge)
 
     def _on_bridge_enter(self, event: ev.BridgeEnter) -> None:
         leg = self._leg(event.at, event.channel)
@@ -397,26 +350,19 @@ class Tracker:
             return
         swapped = self._legs.get(event.swap_uniqueid)
         if swapped is not None and swapped is not leg:
-            self._leave_room(event.at, swapped)
-        self._enter_room(event.at, leg, self._room(event.bridge))
+            self._rooms.leave(event.at, swapped)
+        self._rooms.enter(event.at, leg, self._rooms.of(event.bridge))
 
     def _on_bridge_leave(self, event: ev.BridgeLeave) -> None:
         leg = self._leg(event.at, event.channel)
         if leg is not None and leg.room is not None and leg.room.id == event.bridge.id:
-            self._leave_room(event.at, leg)
+            self._rooms.leave(event.at, leg)
 
     def _on_bridge_destroy(self, event: ev.BridgeDestroy) -> None:
-        room = self._rooms.pop(event.bridge.id, None)
-        if room is not None:
-            for leg in list(room.legs.values()):
-                self._leave_room(event.at, leg)
+        self._rooms.close(event.at, event.bridge.id)
 
     def _on_bridge_merge(self, event: ev.BridgeMerge) -> None:
-        gone = self._rooms.get(event.from_bridge.id)
-        if gone is not None:
-            room = self._room(event.to_bridge)
-            for leg in list(gone.legs.values()):
-                self._enter_room(event.at, leg, room)
+        self._rooms.merge(event.at, event.to_bridge, event.from_bridge)
 
     def _on_local_pair(self, event: ev.LocalBridge | ev.LocalOptimizationBegin | ev.LocalOptimizationEnd) -> None:
         one, two = self._leg(event.at, event.one), self._leg(event.at, event.two)
@@ -434,6 +380,7 @@ class Tracker:
             self._tie(event.at, sent.call, by.call if by else None, "one was transferred by the other")
             if event.result == "Success" and is_number(event.extension):
                 sent.redirected_to = event.extension
+                sent.sent_by = by
                 sent.call.changed()
 
     def _on_attended_transfer(self, event: ev.AttendedTransfer) -> None:
@@ -452,7 +399,7 @@ class Tracker:
         self._tie(event.at, leg.call, target.call, "one picked the other up")
         leg.call.note(event.at, f"{leg.name} picks up what rings at {target.name}")
         if leg.room is not None:
-            self._listen(event.at, leg.room)
+            self._rooms.listen(event.at, leg.room)
 
     def _on_parking(self, event: ev.Parking) -> None:
         leg = self._leg(event.at, event.parkee)
@@ -489,7 +436,7 @@ class Tracker:
         elif variable == "AMPUSER" and is_number(value):
             leg.extension = value
             leg.call.changed()
-        elif variable == "FROM_DID" and is_number(value):
+        elif variable == "FROM_DID" and is_number(value) and leg.is_phone and leg.origin is Origin.CALLED_IN:
             leg.exten = value
             leg.call.changed()
         elif variable == "VMSTATUS" and value == "SUCCESS":
@@ -516,7 +463,7 @@ class Tracker:
             if known.heard_at < event.asked_at:
                 self._end_unseen(known, max(known.heard_at, event.blind_since or 0.0), event.at)
         for bridge in event.bridges:
-            self._room(bridge)
+            self._rooms.of(bridge)
         for live in sorted(event.channels, key=lambda live: age(live.channel.uniqueid)):
             self._resync_channel(event.at, live)
 
@@ -534,9 +481,9 @@ class Tracker:
             leg.call.note(at, f"{leg.name} exists; its beginning was not seen")
         if place := PLACE_OF_APPLICATION.get(live.application.lower()):
             leg.move_to(place)
-        room = self._rooms.get(live.bridge_id)
+        room = self._rooms.known(live.bridge_id)
         if room is not None and leg.room is not room:
-            self._enter_room(at, leg, room)
+            self._rooms.enter(at, leg, room)
 
     def _on_endpoints(self, event: ev.Endpoints) -> None:
         self.plan.learn_endpoints(event.names)

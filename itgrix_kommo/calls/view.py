@@ -52,26 +52,30 @@ def freeze(call: LiveCall, ended_at: float | None) -> Call:
 
 
 def _conversation(call: LiveCall, leg: Leg, call_type: CallType, client: Number) -> Conversation:
-    internal = call.is_internal(leg)
+    """Its two sides: who talked with the client talked with the client, whoever had him rung."""
     asker = leg.root()
-    if internal:
-        to = _number(call, call.extension(leg))
-        from_ = client if not call.is_internal(asker) else _number(call, call.extension(asker), asker.caller_name)
-        leg_type = call_type if not call.is_internal(asker) else CallType.LOCAL
-        if leg.took_over and call_type is not CallType.LOCAL:
-            from_, leg_type = client, call_type
-    else:
+    with_client = call_type is not CallType.LOCAL and leg.talk(outside=True) is not None
+    if not call.is_internal(leg):
+        from_ = _caller(call, asker, client)
         to = _number(call, call.far_number(leg))
-        from_ = _number(call, call.extension(asker), asker.caller_name) if call.is_internal(asker) else client
         leg_type = call_type
-    outside = call_type is not CallType.LOCAL
+    else:
+        from_ = client if with_client else _caller(call, asker, client)
+        to = _number(call, call.extension(leg))
+        leg_type = CallType.LOCAL if from_.kind is Kind.INTERNAL and from_ is not client else call_type
     return Conversation(
         channel=_channel(call, leg, leg_type, from_, to),
         user=_user(call, leg),
         is_parked=leg.is_parked,
-        client_talk=leg.talk(outside=outside),
+        client_talk=leg.talk(outside=call_type is not CallType.LOCAL),
         recording=leg.recording or asker.recording,
     )
+
+
+def _caller(call: LiveCall, asker: Leg, client: Number) -> Number:
+    """Who had a phone rung: an employee (also one who consults through a Local channel), else the client."""
+    number = call.extension(asker) if asker.is_phone else asker.caller_number
+    return _number(call, number, asker.caller_name) if call.plan.is_internal(number) else client
 
 
 def _channel(call: LiveCall, leg: Leg, call_type: CallType, from_: Number, to: Number) -> ChannelView:
@@ -127,8 +131,7 @@ def _trunk(call: LiveCall, leg: Leg | None) -> Number:
 
 
 def _user(call: LiveCall, leg: Leg) -> User | None:
-    owner = call.user_leg(leg)
-    employee = call.employee(owner) if owner is not None else None
+    employee = call.employee(leg)
     if employee is None:
         return None
     return User(employee.user_id, tuple(filter(None, (employee.extension, *employee.numbers))))

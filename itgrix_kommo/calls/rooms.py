@@ -1,0 +1,113 @@
+"""Rooms: the bridges of Asterisk, and who hears whom in them, through Local channels into the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from itgrix_kommo.calls.events import Bridge
+from itgrix_kommo.calls.leg import Leg
+
+
+@dataclass(slots=True, eq=False)
+class Room:
+    """A bridge and who is in it. In a holding room (parking, a queue's music) nobody hears anybody."""
+
+    id: str
+    holding: bool
+    conference: bool
+    legs: dict[str, Leg] = field(default_factory=dict)
+
+
+class Rooms:
+    """`on_meeting` is told of two legs in one room, before they hear each other; `on_talk` of all who now hear each
+    other, and of those of them who say their first word.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_meeting: Callable[[float, Leg, Leg], None],
+        on_talk: Callable[[float, list[Leg], list[Leg]], None],
+    ) -> None:
+        self._on_meeting = on_meeting
+        self._on_talk = on_talk
+        self._rooms: dict[str, Room] = {}
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def known(self, bridge_id: str) -> Room | None:
+        return self._rooms.get(bridge_id)
+
+    def of(self, bridge: Bridge) -> Room:
+        """The room of this bridge, made if it is new."""
+        room = self._rooms.get(bridge.id)
+        if room is None:
+            holding = bridge.technology.startswith("holding")
+            conference = bridge.type != "basic" and bridge.technology == "softmix"
+            room = self._rooms[bridge.id] = Room(bridge.id, holding=holding, conference=conference)
+        return room
+
+    def enter(self, at: float, leg: Leg, room: Room) -> None:
+        if leg.room is not None and leg.room is not room:
+            self.leave(at, leg)
+        leg.room = room
+        room.legs[leg.uniqueid] = leg
+        if room.holding:
+            return
+        for other in list(room.legs.values()):
+            # Two clients in a conference stay two calls: each of them is registered.
+            if not room.conference or not (leg.call.client_leg() and other.call.client_leg()):
+                self._on_meeting(at, leg, other)
+        self.listen(at, room)
+
+    def leave(self, at: float, leg: Leg) -> None:
+        room = leg.room
+        if room is None:
+            return
+        leg.room = None
+        room.legs.pop(leg.uniqueid, None)
+        leg.disconnect(at)
+        self.listen(at, room)
+        if leg.is_local and leg.other_half is not None and leg.other_half.room is not None:
+            self.listen(at, leg.other_half.room)
+
+    def close(self, at: float, bridge_id: str) -> None:
+        room = self._rooms.pop(bridge_id, None)
+        if room is not None:
+            for leg in list(room.legs.values()):
+                self.leave(at, leg)
+
+    def merge(self, at: float, into: Bridge, gone: Bridge) -> None:
+        room = self._rooms.get(gone.id)
+        if room is not None:
+            for leg in list(room.legs.values()):
+                self.enter(at, leg, self.of(into))
+
+    def listen(self, at: float, room: Room) -> None:
+        """Find out who hears whom from this room on."""
+        phones = [leg for leg in self._within_earshot(room) if leg.is_up]
+        if len(phones) < 2:
+            for leg in phones:
+                leg.disconnect(at)
+            return
+        outside = any(not leg.call.is_internal(leg) for leg in phones)
+        self._on_talk(at, phones, [leg for leg in phones if leg.connect(at, outside=outside)])
+
+    @staticmethod
+    def _within_earshot(room: Room) -> list[Leg]:
+        phones, seen, rooms = [], {room.id}, [room]
+        while rooms:
+            here = rooms.pop()
+            if here.holding:
+                continue
+            for leg in here.legs.values():
+                if leg.is_phone:
+                    phones.append(leg)
+                elif leg.other_half is not None and leg.other_half.room is not None:
+                    beyond = leg.other_half.room
+                    if beyond.id not in seen:
+                        seen.add(beyond.id)
+                        rooms.append(beyond)
+        return phones
