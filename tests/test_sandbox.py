@@ -232,7 +232,7 @@ class TestAdmission:
 class TestBodies:
     """What holds for every request that writes."""
 
-    @pytest.mark.parametrize("raw", [b"", b"[]", b"{oops", b"\xff\xfe", b"[" * 5000])
+    @pytest.mark.parametrize("raw", [b"", b"[]", b"{oops", b"\xff\xfe", b"[" * 5000, b"[" + b"9" * 5000 + b"]"])
     async def test_nothing_to_read(self, raw: bytes) -> None:
         async with opened() as api:
             answer = await api.ask("POST", "/v4/contacts", data=raw, headers={"Content-Type": "application/json"})
@@ -243,6 +243,23 @@ class TestBodies:
             "status": 400,
             "detail": "Request data can not be empty",
         }
+
+    @pytest.mark.parametrize(
+        ("path", "status"),
+        [
+            ("/v4/leads/" + "9" * 5000, 204),
+            ("/v4/leads?limit=" + "9" * 5000, 400),
+            ("/v4/leads?filter[created_at][from]=" + "9" * 5000, 200),
+            ("/v4/leads/links?filter[entity_id][]=" + "9" * 5000, 204),
+            ("/v4/leads/unsorted/summary?filter[created_at][from][x]=5", 200),
+            ("/v4/leads?filter=5&order=6&with[]=7&page[]=8", 400),
+        ],
+    )
+    async def test_hostile_numbers(self, path: str, status: int) -> None:
+        async with opened() as api:
+            await api.lead()
+            assert (await api.get(path)).status == status
+            assert (await api.get("/v4/account", headers={"X-Context-User-ID": "9" * 5000})).status == 403
 
     async def test_json_that_is_not_declared_as_such(self) -> None:
         async with opened() as api:

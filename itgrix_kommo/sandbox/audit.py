@@ -45,11 +45,13 @@ class Audit:
         self.impatient = 0  # requests that did not wait for a `retry_after` they had been told
         self._patience_until = 0.0
 
-    def arrived(self, at: float, in_this_second: int, verdict: Verdict) -> None:
+    def arrived(self, at: float, in_this_second: int, verdict: Verdict) -> int:
+        """Counts a request and gives it its number."""
         self.total += 1
         self.most_in_a_second = max(self.most_in_a_second, in_this_second)
         self.breaches += verdict is not Verdict.PASS
         self.impatient += at < self._patience_until
+        return self.total
 
     def told_to_wait(self, until: float) -> None:
         self._patience_until = max(self._patience_until, until)

@@ -93,8 +93,8 @@ AuthorId = Annotated[int, AfterValidator(_author)]
 Callee = Annotated[int | str, PlainValidator(_callee)]
 Scalar = Annotated[str | int | float | bool, PlainValidator(_scalar)]
 Text = Annotated[str, AfterValidator(_not_blank)]
-UnixTime = Annotated[int, Field(ge=0)]
-Duration = Annotated[int, Field(ge=0)]
+UnixTime = Annotated[int, Field(ge=0, lt=2**32)]
+Duration = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 def parse_items(raw: object, model: type[B], account: Account, *, largest: int = LARGEST_BATCH) -> list[B]:

@@ -8,6 +8,7 @@ from typing import Any
 
 _KEY = re.compile(r"^([^\[\]]+)((?:\[[^\[\]]*\])*)$")
 _STEP = re.compile(r"\[([^\[\]]*)\]")
+_LONGEST_NUMBER = 18  # digits
 _DEEPEST = 8  # Kommo's own keys go six deep; a hostile key must not build a tower
 
 
@@ -40,6 +41,13 @@ def listed(value: object) -> list[str]:
     if isinstance(value, Mapping):
         return [item for item in value.values() if isinstance(item, str)]
     return []
+
+
+def whole(value: object) -> int | None:
+    """A number as query strings write ids and times; None for all else, and for what no id can be."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _LONGEST_NUMBER:
+        return int(value)
+    return None
 
 
 def flatten(tree: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -80,7 +80,7 @@ def within(tree: Mapping[str, Any], name: str, value: int | None) -> bool:
     given = tree.get(name)
     if not isinstance(given, dict):
         return given is None or str(value) == given
-    bounds = {end: int(text) for end, text in given.items() if isinstance(text, str) and _is_whole(text)}
+    bounds = {end: moment for end, text in given.items() if (moment := brackets.whole(text)) is not None}
     if not bounds:
         return True
     return value is not None and bounds.get("from", value) <= value <= bounds.get("to", value)
@@ -140,7 +140,3 @@ def _task_in_stage(account: Account, tree: Mapping[str, Any], task: Task) -> boo
     if "lead_statuses" not in tree:
         return True
     return task.entity_type is Kind.LEADS and in_stage(tree, "lead_statuses", account.leads[task.entity_id])
-
-
-def _is_whole(text: str) -> bool:
-    return text.isascii() and text.isdecimal()

@@ -80,4 +80,4 @@ def problem(status: int, detail: str | None = None, **more: Any) -> dict[str, An
 
 
 def problem_response(body: dict[str, Any], status: int) -> web.Response:
-    return web.Response(status=status, text=json.dumps(body, ensure_ascii=False), content_type=PROBLEM_JSON)
+    return web.Response(status=status, text=json.dumps(body), content_type=PROBLEM_JSON)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import filters, hal
+from . import brackets, filters, hal
 from .activity_bodies import LinkBody
 from .bodies import parse_items, request_id
 from .card_bodies import (
@@ -161,7 +161,7 @@ async def list_links(visit: Visit) -> web.Response:
 
 
 async def list_links_of_many(visit: Visit) -> web.Response:
-    ids = sorted({int(text) for text in visit.filter("entity_id") if text.isascii() and text.isdecimal()})
+    ids = sorted({number for text in visit.filter("entity_id") if (number := brackets.whole(text))})
     shapes = _links_of(visit, _kind(visit), ids)
     return _total(visit, shapes) if shapes else empty()
 

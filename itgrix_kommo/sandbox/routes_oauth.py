@@ -31,7 +31,7 @@ def routes(tokens: Tokens, *, subdomain: str, consenting_user: int) -> list[web.
     async def access_token(request: web.Request) -> web.Response:
         try:
             asked = json.loads(await request.read())
-        except ValueError:
+        except (ValueError, RecursionError):
             asked = None
         try:
             return web.json_response(tokens.exchange(asked if isinstance(asked, dict) else {}))

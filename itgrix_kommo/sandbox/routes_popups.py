@@ -78,8 +78,7 @@ def _users(given: object) -> set[int]:
         given = [given]
     if not isinstance(given, list):
         return set()
-    texts = [str(item).strip() for item in given]
-    return {int(text) for text in texts if text.isascii() and text.isdecimal()}
+    return {number for item in given if (number := brackets.whole(str(item).strip()))}
 
 
 ROUTES: list[tuple[str, str, Handler]] = [("POST", "/events", add_events), ("POST", "/events/", add_events)]

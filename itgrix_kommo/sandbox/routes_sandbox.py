@@ -85,7 +85,7 @@ async def _object(request: web.Request) -> dict[str, Any]:
     """The JSON body. Other content types are refused, so that no foreign web page can post a form here."""
     try:
         body = json.loads(await request.read()) if request.content_type == "application/json" else None
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         raise web.HTTPBadRequest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import hal, incoming
+from . import filters, hal, incoming
 from .bodies import parse_items, parse_object, request_id
 from .problems import ApiError
 from .records import Unsorted
@@ -106,14 +106,12 @@ async def get_unsorted(visit: Visit) -> web.Response:
 
 
 async def summary(visit: Visit) -> web.Response:
-    tree = visit.query.get("filter")
-    created = tree.get("created_at") if isinstance(tree, dict) else None
-    bounds = {end: int(text) for end, text in created.items() if text.isdecimal()} if isinstance(created, dict) else {}
+    tree = visit.query.get("filter", {})
     lines = visit.filter("pipeline_id")
     found = [
         entry
         for entry in visit.account.unsorted.values()
-        if bounds.get("from", 0) <= entry.created_at <= bounds.get("to", entry.created_at)
+        if filters.within(tree if isinstance(tree, dict) else {}, "created_at", entry.created_at)
         and (not lines or str(entry.pipeline_id) in lines)
     ]
     times = [entry.sorted_at - entry.created_at for entry in found if entry.sorted_at is not None]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from . import (
+    brackets,
     page,
     routes_account,
     routes_activity,
@@ -129,7 +130,7 @@ class Sandbox:
             return await handler(request)
         at = self.clock.now()
         verdict = self.limiter.admit()
-        self.audit.arrived(at, self.limiter.in_this_second, verdict)
+        number = self.audit.arrived(at, self.limiter.in_this_second, verdict)
         body = _shown(await request.read())
         if request.path.startswith("/oauth2/"):
             body = without_secrets(body)
@@ -148,7 +149,7 @@ class Sandbox:
             is_answered = response is not None and request.transport is not None and not request.transport.is_closing()
             self.audit.record(
                 Seen(
-                    number=self.audit.total,
+                    number=number,
                     at=at,
                     method=request.method,
                     path=request.path,
@@ -231,7 +232,7 @@ class Sandbox:
         context = request.headers.get("X-Context-User-ID")
         if context is None:
             return user
-        other = self.account.users.get(int(context)) if context.isascii() and context.isdecimal() else None
+        other = self.account.users.get(brackets.whole(context) or 0)
         if not user.is_admin or other is None or not other.is_active:
             raise ApiError(403)
         return other
@@ -260,7 +261,7 @@ def _block_page() -> web.Response:
 
 
 def _shown(raw: bytes) -> Any:
-    """The body as the audit keeps it: JSON where it is JSON, else text, None where there is none."""
+    """The body as JSON where it is JSON, else as text; None where there is none."""
     if not raw:
         return None
     try:
