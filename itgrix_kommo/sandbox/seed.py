@@ -1,8 +1,13 @@
-"""The invented company that every sandbox starts with: users, fields, pipelines, no client."""
+"""The invented company that every sandbox starts with: users, fields, pipelines; and, if wanted, a few clients."""
 
 from __future__ import annotations
 
-from .records import LOST, WON, Enum, Field, Kind, Pipeline, Status, User
+from typing import TYPE_CHECKING
+
+from .records import LOST, WON, Enum, Field, FieldValue, Kind, Link, Pipeline, Status, User, Value
+
+if TYPE_CHECKING:
+    from .account import Account
 
 ANN, BORIS, CARLA, LEFT = 9_100_001, 9_100_002, 9_100_003, 9_100_009
 
@@ -57,3 +62,28 @@ PIPELINES = (
     _pipeline(7002, "Shop", 2, is_main=False, is_unsorted_on=True),
     _pipeline(7003, "Repeat orders", 3, is_main=False, is_unsorted_on=False),
 )
+
+_MOBILE = PHONE.enums[2].id
+_WORK = PHONE.enums[0].id
+_CLIENTS = (
+    ("Maria Gomez", "+1 202 555 0143", _WORK, ANN, "Garden furniture"),
+    ("Ivan Petrov", "+7 999 123-45-67", _MOBILE, BORIS, None),
+    ("Chloé Dubois", "+33 1 99 00 12 34", _WORK, CARLA, "Yearly service"),
+)
+
+
+def add_clients(account: Account) -> None:
+    """Three contacts with phones, two of them with an open lead, and a company."""
+    for name, phone, enum_id, responsible, lead_name in _CLIENTS:
+        first, last = name.split(" ", 1)
+        phones = (FieldValue(PHONE.id, (Value(phone, enum_id),)),)
+        mine = {"responsible_user_id": responsible}
+        contact = account.add_card(
+            Kind.CONTACTS, {"name": name, "first_name": first, "last_name": last, "fields": phones} | mine, by=ANN
+        )
+        if lead_name:
+            lead = account.add_card(Kind.LEADS, {"name": lead_name, "price": 1200} | mine, by=ANN)
+            account.tie(Link(Kind.LEADS, lead.id, Kind.CONTACTS, contact.id))
+    phones = (FieldValue(PHONE.id, (Value("+1 202 555 0100", _WORK),)),)
+    company = account.add_card(Kind.COMPANIES, {"name": "Gomez & Daughters", "fields": phones}, by=ANN)
+    account.tie(Link(Kind.CONTACTS, min(account.contacts), Kind.COMPANIES, company.id))

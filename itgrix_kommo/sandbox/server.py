@@ -21,10 +21,10 @@ from . import (
     routes_popups,
     routes_unsorted,
     routes_webhooks,
+    seed,
 )
 from .account import Account
 from .audit import Audit, Seen, without_secrets
-from .clients import add_clients
 from .delivery import Deliveries
 from .faults import Faults
 from .limiter import Limiter, Verdict
@@ -76,7 +76,7 @@ class Sandbox:
         self.tokens.add_long_lived(options.admin_token, options.admin_id)
         self.tokens.add_long_lived(options.user_token, options.user_id)
         if options.clients:
-            add_clients(self.account)
+            seed.add_clients(self.account)
         self.url = ""
 
     def make_app(self) -> web.Application:
