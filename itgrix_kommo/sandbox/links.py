@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 
 from .records import Kind, Link
@@ -12,14 +11,9 @@ _End = tuple[Kind, int]
 
 
 class Links:
-    """Iterates in the order in which the links were made."""
-
     def __init__(self) -> None:
         self._all: dict[tuple[_End, _End], Link] = {}
         self._by_end: dict[_End, dict[_End, None]] = defaultdict(dict)
-
-    def __iter__(self) -> Iterator[Link]:
-        return iter(self._all.values())
 
     def of(self, kind: Kind, card_id: int) -> list[Link]:
         """The links that have this card at one of their ends."""
