@@ -19,6 +19,7 @@ from itgrix_kommo.errors import (
     KommoUnreachable,
 )
 from itgrix_kommo.kommo.answers import Answer, interpret, parse, words_of
+from itgrix_kommo.kommo.bodies import without_nulls
 from itgrix_kommo.kommo.breaker import Breaker
 
 if TYPE_CHECKING:
@@ -245,15 +246,6 @@ def encode(request: str, body: object) -> bytes:
         raise KommoRejected(
             f"{request} was not sent, its body can't be written as JSON: {error}: use plain JSON values"
         ) from None
-
-
-def without_nulls(value: object) -> object:
-    """`value` without the keys and list items that are None, at any depth."""
-    if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [without_nulls(item) for item in value if item is not None]
-    return value
 
 
 async def _read(response: aiohttp.ClientResponse, request: str) -> bytes:
