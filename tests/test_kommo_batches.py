@@ -6,18 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itgrix_kommo.errors import KommoFault, KommoRejected, KommoUnreachable
+from itgrix_kommo.errors import KommoFault, KommoNotFound, KommoRejected, KommoUnreachable
 from itgrix_kommo.kommo.batches import (
-    MOST_ITEMS,
     Added,
     Batch,
     Outcome,
     Refused,
     Unanswered,
+    gather,
+    halves,
     settle,
     settle_failed,
     settle_rejected,
-    split,
+    to_send_again,
 )
 
 CALLS = "POST /api/v4/calls"
@@ -48,24 +49,29 @@ def kinds(outcomes: list[Outcome]) -> list[type]:
     return [type(outcome) for outcome in outcomes]
 
 
-class TestSplit:
-    def test_lists_travel_in_fifties_and_are_numbered_through(self) -> None:
-        batches = list(split([{"name": str(number)} for number in range(2 * MOST_ITEMS + 1)]))
-        assert [len(part.items) for part in batches] == [50, 50, 1]
-        assert batches[2].body == [{"name": "100", "request_id": "100"}]
+class TestGather:
+    def test_items_are_numbered_through_and_travel_in_parts(self) -> None:
+        parts = gather([{"name": str(number)} for number in range(101)]).in_parts(50)
+        assert [len(part.items) for part in parts] == [50, 50, 1]
+        assert parts[2].body == [{"name": "100", "request_id": "100"}]
 
     def test_a_given_request_id_is_kept_and_the_callers_body_untouched(self) -> None:
         given_body = {"request_id": 17, "name": "x"}
-        [only] = split([given_body])
-        assert only.body == [{"request_id": "17", "name": "x"}]
+        assert gather([given_body]).body == [{"request_id": "17", "name": "x"}]
         assert given_body == {"request_id": 17, "name": "x"}
 
     def test_the_same_request_id_twice_is_refused(self) -> None:
         with pytest.raises(ValueError, match="'1' is given twice"):
-            list(split([{"request_id": "1"}, {}]))
+            gather([{"request_id": "1"}, {}])
 
     def test_nothing_is_no_request(self) -> None:
-        assert list(split([])) == []
+        assert gather([]).in_parts(50) == []
+
+    def test_where_kommo_takes_no_names_the_place_is_the_name(self) -> None:
+        links = Batch({"a": {"entity_id": 1}, "b": {"entity_id": 2}}, is_named=False)
+        assert links.body == [{"entity_id": 1}, {"entity_id": 2}]
+        assert [links.own_name(told) for told in ("0", 1, 2, "b", None)] == ["a", "b", None, None, None]
+        assert [part.is_named for part in (links.only(["a"]), *links.in_parts(1))] == [False] * 3
 
 
 class TestSettle:
@@ -121,6 +127,36 @@ class TestSettle:
     def test_nonsense_leaves_everything_open(self, answer: object) -> None:
         assert kinds(settle(CALLS, "calls", batch("0", "1"), answer)) == [Unanswered] * 2
 
+    def test_what_is_changed_may_be_named_by_its_id_alone(self) -> None:
+        changes = Batch({"a": {"id": 5501}, "b": {"id": "5502"}, "c": {"id": 5503}, "d": {"id": 5503}})
+        answer = {"_embedded": {"contacts": [{"id": number} for number in (5502, 5501, 5503, 9)]}}
+        outcomes = settle("PATCH /api/v4/contacts", "contacts", changes, answer)
+        assert outcomes[:2] == [Added("a", 5501), Added("b", 5502)]
+        assert kinds(outcomes[2:]) == [Unanswered] * 2  # which of the two it was can't be told
+
+    def test_links_are_named_by_their_ends(self) -> None:
+        ends = [{"entity_id": 6601 + n, "to_entity_id": 5501, "to_entity_type": "contacts"} for n in (0, 1)]
+        answer = {"_embedded": {"links": [{**ends[1], "entity_type": "leads"}, {"odd": 1}]}}
+        links = Batch({"a": ends[0], "b": ends[1]}, is_named=False)
+        first, second = settle("POST /api/v4/leads/link", "links", links, answer)
+        assert isinstance(first, Unanswered)
+        assert second == Added("b", 6602, "contacts", 5501)
+
+    @pytest.mark.parametrize(
+        ("cards", "lead", "contact"),
+        [
+            ({"leads": [{"id": 6604}], "contacts": [{"id": 5504}]}, 6604, 5504),
+            ({"leads": [], "contacts": None}, 0, None),
+            ([], 0, None),
+        ],
+    )
+    def test_an_incoming_lead_tells_its_uid_and_what_it_hides(
+        self, cards: object, lead: int, contact: int | None
+    ) -> None:
+        answer = {"_embedded": {"unsorted": [{"uid": "4005c1", "request_id": "0", "_embedded": cards}]}}
+        outcomes = settle("POST /api/v4/leads/unsorted/sip", "unsorted", batch("0"), answer)
+        assert outcomes == [Added("0", lead, "contacts", contact, "4005c1")]
+
     @given(
         st.lists(st.integers(0, 8).map(str), min_size=1, unique=True),
         st.lists(st.integers(0, 8)),
@@ -171,6 +207,37 @@ class TestRejected:
             Unanswered("0", error),
             Unanswered("1", error),
         ]
+
+    def test_items_without_names_are_told_by_their_place(self) -> None:
+        fault = {"code": "NotSupportedChoice", "path": "to_entity_id", "detail": "No."}
+        problem = {"validation-errors": [{"request_id": "1", "errors": [fault]}, {"request_id": "7", "errors": []}]}
+        links = Batch({"a": {}, "b": {}}, is_named=False)
+        outcomes = settle_rejected("POST /api/v4/leads/link", "links", links, rejected(problem))
+        assert kinds(outcomes) == [Unanswered, Refused]
+
+    def test_a_path_that_knows_nothing_is_no_item_of_ours(self) -> None:
+        error = KommoNotFound("Pipeline not found", status=404)
+        [outcome] = settle_rejected("POST /api/v4/leads", "leads", batch("0"), error)
+        assert outcome == Refused("0", 404, "", "Pipeline not found")
+
+
+class TestSendingAgain:
+    def test_without_the_culprits_where_they_are_named(self) -> None:
+        outcomes: list[Outcome] = [
+            Unanswered("0", rejected(None)),
+            Refused("1", 400, "", ""),
+            Unanswered("2", rejected(None)),
+        ]
+        assert to_send_again(batch("0", "1", "2"), outcomes) == [batch("0", "2")]
+
+    def test_in_halves_where_nobody_is_named(self) -> None:
+        outcomes = [Unanswered(name, rejected(None)) for name in "012"]
+        assert to_send_again(batch("0", "1", "2"), outcomes) == [batch("0", "1"), batch("2")]
+        assert halves(batch("0", "1")) == [batch("0"), batch("1")]
+
+    def test_never_what_may_have_been_written_nor_what_was_refused(self) -> None:
+        lost = KommoUnreachable("lost", may_have_happened=True)
+        assert to_send_again(batch("0", "1"), [Unanswered("0", lost), Refused("1", 400, "", "")]) == []
 
 
 class TestFailed:

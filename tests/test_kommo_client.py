@@ -217,13 +217,6 @@ class TestWriting:
         assert outcomes == [Added(str(number), 1000 + number) for number in range(60)]
         assert [len(asked.body) for asked in transport.asked] == [50, 10]
 
-    async def test_a_refused_batch_does_not_stop_the_next(self) -> None:
-        calls = embedded("calls", {"id": 1, "entity_id": 2, "entity_type": "contact", "request_id": "50"})
-        error = KommoRejected("no", status=400, problem={"title": "Bad Request"})
-        outcomes = await client_of(ScriptedTransport(error, calls)).add_calls([{}] * 51)
-        assert outcomes[:50] == [Unanswered(str(number), error) for number in range(50)]
-        assert outcomes[50] == Added("50", 1, "contacts", 2)
-
     async def test_a_failure_stops_what_would_follow_and_that_surely_did_not_happen(self) -> None:
         error = KommoFault("broken", status=500, may_have_happened=True)
         transport = ScriptedTransport(error)

@@ -11,9 +11,10 @@ from itgrix_kommo.kommo.models import (
     Lead,
     Note,
     Pipeline,
+    Task,
+    Unsorted,
     User,
-    has_phone,
-    phone_suffix,
+    Webhook,
     read,
 )
 
@@ -121,39 +122,20 @@ class TestOthers:
         assert read(Note, {"id": 1, "params": params}).uniq == uniq
 
 
-class TestPhones:
-    @pytest.mark.parametrize(
-        ("phone", "suffix"),
-        [
-            ("+1 (202) 555-0143", "2025550143"),
-            ("8 999 123-45-67", "9991234567"),
-            ("123456789", "23456789"),
-            ("12345678", "12345678"),
-            ("1234567", "1234567"),
-            ("12345", "12345"),
-            ("anonymous", ""),
-            ("٣٣٣", ""),
-        ],
-    )
-    def test_a_number_is_looked_for_by_its_tail(self, phone: str, suffix: str) -> None:
-        assert phone_suffix(phone) == suffix
+class TestActivities:
+    def test_a_task_of_no_card(self) -> None:
+        task = read(Task, {"id": 7701, "text": "x", "entity_id": None, "entity_type": None, "result": []})
+        assert (task.entity_id, task.entity_type, task.is_completed) == (0, "", False)
 
-    @pytest.mark.parametrize(
-        ("phones", "suffix", "is_there"),
-        [
-            (["+1 202 555 0143"], "2025550143", True),
-            (["8-202-555-01-43"], "2025550143", True),
-            (["+1 202 555 0144", "2025550143"], "2025550143", True),
-            (["+12025550143, +12025559999"], "2025550143", True),
-            (["+12025550143/+12025559999"], "2025559999", True),
-            (["089/12345678"], "8912345678", True),
-            (["5550143"], "2025550143", False),
-            (["+1 202 555 0144"], "2025550143", False),
-            (["112"], "112", True),
-            (["+7 999 111 2112"], "112", False),
-            ([""], "", False),
-            ([], "2025550143", False),
-        ],
-    )
-    def test_and_recognised_by_it(self, *, phones: list[str], suffix: str, is_there: bool) -> None:
-        assert has_phone(phones, suffix) is is_there
+    def test_an_incoming_lead_with_what_it_hides(self) -> None:
+        cards = {"leads": [{"id": 6604}], "contacts": [{"id": 5504}], "companies": []}
+        entry = read(Unsorted, {"uid": "4005c1", "metadata": {"uniq": 17.1}, "_embedded": cards})
+        assert (entry.uid, entry.uniq, entry.lead_ids, entry.contact_ids) == ("4005c1", "17.1", (6604,), (5504,))
+        assert read(Unsorted, {"uid": "4005c1", "metadata": []}).uniq == ""
+
+    def test_the_secret_in_a_webhooks_address_is_not_shown(self) -> None:
+        hook = read(
+            Webhook, {"id": 401, "destination": "https://pbx.example.com/webhooks/kommo/s3cret", "settings": []}
+        )
+        assert hook.destination.endswith("s3cret")
+        assert "s3cret" not in repr(hook)

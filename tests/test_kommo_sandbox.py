@@ -1,9 +1,8 @@
-"""The client against a whole Kommo account, as the daemon uses it."""
+"""The client against a whole Kommo account, as the daemon uses it: who is there, what goes wrong."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,15 +12,15 @@ from itgrix_kommo.kommo.batches import Added, Refused, Unanswered
 from itgrix_kommo.kommo.breaker import PROBE_EVERY, Breaker
 from itgrix_kommo.kommo.checks import Wanted, examine
 from itgrix_kommo.kommo.client import KommoClient
-from itgrix_kommo.kommo.limiter import Limiter, Priority
-from itgrix_kommo.kommo.retry import Backoff
-from itgrix_kommo.kommo.transport import LongLivedToken, Transport
-from itgrix_kommo.sandbox import Fault, Sandbox
+from itgrix_kommo.kommo.limiter import Priority
+from itgrix_kommo.kommo.recognition import (
+    left_to_change,
+)
+from itgrix_kommo.sandbox import Fault, Kind, Sandbox
+from tests.kommo_account import PHONE, call, connect, contact, created, ids
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-PHONE = "+12025550143"
 
 
 @pytest.fixture
@@ -30,35 +29,10 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield served
 
 
-@asynccontextmanager
-async def connect(
-    sandbox: Sandbox, *, per_second: int = 6, token: str | None = None, **more: Any
-) -> AsyncIterator[KommoClient]:
-    tokens = LongLivedToken(token or sandbox.options.admin_token)
-    async with Transport(sandbox.url, tokens, Limiter(per_second), **more) as transport:
-        yield KommoClient(transport, retry=Backoff(attempts=3, first=0.01, patience=10))
-
-
 @pytest.fixture
 async def client(sandbox: Sandbox) -> AsyncIterator[KommoClient]:
     async with connect(sandbox) as connected:
         yield connected
-
-
-def contact(phone: str = PHONE, **more: object) -> dict[str, object]:
-    field = {"field_code": "PHONE", "values": [{"value": phone, "enum_code": "WORK"}]}
-    return {"name": f"Contact {phone}", "custom_fields_values": [field], **more}
-
-
-def call(phone: str = PHONE, **more: object) -> dict[str, object]:
-    return {"direction": "inbound", "phone": phone, "duration": 54, "source": "itgrix_amo", "uniq": "17.1", **more}
-
-
-async def created(client: KommoClient, *bodies: dict[str, object]) -> list[int]:
-    outcomes = await client.create_contacts(bodies)
-    ids = [outcome.id for outcome in outcomes if isinstance(outcome, Added)]
-    assert len(ids) == len(bodies), outcomes
-    return ids
 
 
 class TestAccount:
@@ -116,14 +90,11 @@ class TestClients:
 
     async def test_leads_of_a_contact(self, sandbox: Sandbox, client: KommoClient) -> None:
         [ann] = await created(client, contact())
-        transport = client._transport
-        answer = await transport.request(
-            "POST",
-            "/api/v4/leads",
-            body=[{"name": "one", "_embedded": {"contacts": [{"id": ann}]}}, {"name": "two", "status_id": 143}],
-            priority=Priority.REGISTRATION,
-        )
-        one, two = (lead["id"] for lead in answer.embedded("leads"))
+        bodies: list[dict[str, object]] = [
+            {"name": "one", "_embedded": {"contacts": [{"id": ann}]}},
+            {"name": "two", "status_id": 143},
+        ]
+        one, two = ids(await client.create_leads(bodies))
         [found] = await client.find_contacts(PHONE)
         assert found.lead_ids == (one,)
         for filters in ("honoured", "ignored"):
@@ -139,59 +110,53 @@ class TestClients:
         assert isinstance(refused, Refused)
         assert refused.status == 400
         assert "custom_fields_values.0.field_id: NotSupportedChoice" in refused.detail
-        assert isinstance(good, Unanswered)
-        assert not good.error.may_have_happened
-        assert await client.find_contacts(PHONE) == []
+        assert isinstance(good, Added)
+        assert [found.id for found in await client.find_contacts(PHONE)] == [good.id]
 
     async def test_nulls_of_a_customization_do_no_harm(self, client: KommoClient) -> None:
         await created(client, contact(responsible_user_id=None, first_name=None))
 
-
-class TestCalls:
-    async def test_a_call_lands_on_the_card_that_kommo_chooses(self, client: KommoClient) -> None:
-        [ann] = await created(client, contact())
-        [outcome] = await client.add_calls([call(link=None, call_status=4, call_responsible=9100001)])
-        assert isinstance(outcome, Added)
-        assert (outcome.entity_type, outcome.entity_id) == ("contacts", ann)
-        [note] = await client.notes("contacts", ann)
-        assert (note.id, note.uniq, note.note_type) == (outcome.id, "17.1", "call_in")
-
-    async def test_nobody_has_this_phone(self, client: KommoClient) -> None:
-        [outcome] = await client.add_calls([call()])
-        assert isinstance(outcome, Refused)
-        assert outcome.status == 263
-
-    @pytest.mark.parametrize("status", [200, 400])
-    async def test_one_bad_call_never_takes_its_batch_down(
-        self, sandbox: Sandbox, client: KommoClient, status: int
-    ) -> None:
-        sandbox.switches.mixed_calls_status = 200 if status == 200 else 400
-        await created(client, contact())
-        outcomes = await client.add_calls([call("+12025550199", request_id="stranger"), call(request_id="ann")])
-        assert [(type(outcome), outcome.request_id) for outcome in outcomes] == [(Refused, "stranger"), (Added, "ann")]
-
-    async def test_call_notes_on_chosen_cards(self, client: KommoClient) -> None:
-        [ann] = await created(client, contact())
-        params = {"uniq": "17.2", "duration": 5, "source": "itgrix_amo", "phone": PHONE, "link": None}
-        body = {"entity_id": ann, "note_type": "call_out", "params": params, "created_by": 9100001}
-        [outcome] = await client.add_call_notes("contacts", [body])
-        assert isinstance(outcome, Added)
-        assert [note.uniq for note in await client.notes("contacts", ann)] == ["17.2"]
-        del params["duration"]
-        [refused] = await client.add_call_notes("contacts", [body])
-        assert isinstance(refused, Refused)
-        assert "params.duration: FieldMissing" in refused.detail
-
-    async def test_a_write_whose_answer_was_lost_is_recognised_afterwards(
+    async def test_short_national_numbers_are_found_without_their_countrys_code(
         self, sandbox: Sandbox, client: KommoClient
     ) -> None:
-        [ann] = await created(client, contact())
-        sandbox.faults.add(Fault(effect="disconnect", path="/api/v4/calls", committed=True))
-        [outcome] = await client.add_calls([call(uniq="17.3")])
-        assert isinstance(outcome, Unanswered)
-        assert outcome.error.may_have_happened
-        assert [note.uniq for note in await client.notes("contacts", ann)] == ["17.3"]
-        assert len(sandbox.audit.asked("POST", "/api/v4/calls")) == 1
+        [kari, _] = await created(client, contact("22 33 44 55"), contact("+45 22 33 44 55"))
+        assert [found.id for found in await client.find_contacts("+4722334455")] == [kari]
+        client.region = "NO"
+        assert [found.id for found in await client.find_contacts("22334455")] == [kari]
+        sandbox.switches.query_search = "last_7_digits"
+        assert [found.id for found in await client.find_contacts("+4722334455")] == [kari]
+
+    @pytest.mark.parametrize("filters", ["honoured", "ignored_on_cards"])
+    async def test_clients_by_their_ids(self, sandbox: Sandbox, client: KommoClient, filters: Any) -> None:
+        sandbox.switches.filters = filters
+        [ann, bob, eve] = await created(client, contact(), contact("+12025550144"), contact("+12025550145"))
+        sandbox.account.delete_card(Kind.CONTACTS, bob)
+        assert (await client.account()).is_api_filter_enabled is (filters == "honoured")
+        before = sandbox.audit.total
+        assert [found.id for found in await client.contacts([eve, bob, ann])] == [ann, eve]
+        assert sandbox.audit.total - before == (1 if filters == "honoured" else 3)
+        assert await client.companies([ann]) == []
+        assert await client.company(ann) is None
+
+    async def test_everybody_page_by_page(self, client: KommoClient) -> None:
+        made = await created(client, *(contact(f"+1202555{number:04}") for number in range(260)))
+        pages = [page async for page in client.all_clients("contacts")]
+        assert [len(page) for page in pages] == [250, 10]
+        assert [found.id for page in pages for found in page] == made
+        assert [page async for page in client.all_clients("companies")] == [[]]
+
+    async def test_a_contact_is_changed_and_only_where_something_differs(self, client: KommoClient) -> None:
+        [ann, bob] = await created(client, contact(), contact("+12025550144"))
+        changes = [{"id": one, "responsible_user_id": 9100002} for one in (ann, bob)]
+        assert ids(await client.update_contacts(changes)) == [ann, bob]
+        read = await client.contact(ann)
+        assert read is not None
+        assert read.responsible_user_id == 9100002
+        assert left_to_change(read, changes[0]) == {}
+        assert left_to_change(read, {"id": ann, "name": "Ann", "tags_to_add": []}) == {"name": "Ann", "tags_to_add": []}
+        gone = await client.update_contacts([{"id": 1, "name": "x"}, {"id": bob, "name": "Bob"}])
+        assert [type(outcome) for outcome in gone] == [Refused, Added]
+        assert [type(outcome) for outcome in await client.update_companies([{"id": ann, "name": "x"}])] == [Refused]
 
 
 class TestFaults:

@@ -6,21 +6,15 @@ What we write are plain mappings instead: customizations add whatever fields Kom
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 WON, LOST = 142, 143
 """The two closed stages: the same ids in every pipeline."""
 
 UNSORTED_STAGE = 1
 """`Status.type` of the stage that holds incoming leads nobody has accepted yet."""
-
-_SHORTEST_SUFFIX, _MIDDLE_SUFFIX, _LONGEST_SUFFIX = 7, 8, 10
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -205,6 +199,52 @@ class Lead(_Entity):
         return not self.is_deleted and self.status_id not in {WON, LOST}
 
 
+class Task(_Read):
+    """`entity_type` is empty where the task hangs on no card."""
+
+    id: int
+    text: Text = ""
+    entity_id: Number = 0
+    entity_type: Text = ""
+    responsible_user_id: Number = 0
+    task_type_id: Number = 0
+    created_at: Number = 0
+    complete_till: Number = 0
+    is_completed: Flag = False
+
+
+class Unsorted(_Read):
+    """An incoming lead that nobody has accepted or declined yet."""
+
+    uid: str
+    source_uid: Text = ""
+    source_name: Text = ""
+    pipeline_id: Number = 0
+    created_at: Number = 0
+    metadata: Params = Field(default_factory=dict)
+    embedded: _InEntity = Field(default=_InEntity(), alias="_embedded")
+
+    @property
+    def lead_ids(self) -> tuple[int, ...]:
+        return tuple(lead.id for lead in self.embedded.leads)
+
+    @property
+    def contact_ids(self) -> tuple[int, ...]:
+        return tuple(contact.id for contact in self.embedded.contacts)
+
+    @property
+    def uniq(self) -> str:
+        """The call's own id, of incoming leads that are calls, else empty."""
+        return str(self.metadata.get("uniq") or "")
+
+
+class Webhook(_Read):
+    id: Number = 0
+    destination: Text = Field(default="", repr=False)  # it holds the secret by which we know Kommo
+    settings: Many[str] = ()
+    disabled: Flag = False
+
+
 class Note(_Read):
     id: int
     entity_id: Number = 0
@@ -226,28 +266,3 @@ def read(model: type[M], value: object) -> M:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
         words = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5])
         raise ValueError(words) from None
-
-
-def phone_suffix(phone: str) -> str:
-    """The digits by which a number is looked for: the last 10; of shorter numbers the last 8 or 7; else all of them.
-
-    Kommo compares the last 10 itself when it is given a call. People write country codes and trunk prefixes in many
-    ways, and the tail in one.
-    """
-    digits = _digits(phone)
-    for length in (_LONGEST_SUFFIX, _MIDDLE_SUFFIX, _SHORTEST_SUFFIX):
-        if len(digits) >= length:
-            return digits[-length:]
-    return digits
-
-
-def has_phone(phones: Iterable[str], suffix: str) -> bool:
-    """Whether one of `phones` is the number with this `phone_suffix`. Numbers under 7 digits must be equal."""
-    whole = len(suffix) < _SHORTEST_SUFFIX
-    # Some write two numbers into one value, others a slash into one number.
-    values = [_digits(part) for phone in phones for part in (phone, *re.split(r"[,;/\n]", phone))]
-    return bool(suffix) and any(value == suffix if whole else value.endswith(suffix) for value in values)
-
-
-def _digits(phone: str) -> str:
-    return "".join(char for char in phone if char in "0123456789")
