@@ -133,5 +133,6 @@ class Delivery:
     async def _again(self, registration: Registration, error: Exception) -> None:
         retriable = error if isinstance(error, KommoError) else KommoUnreachable(repr(error))
         pause = self._backoff(retriable, registration.attempts + 1) or 0.0
-        _log.info("registration_postponed", pause_s=round(pause, 1), reason=str(error))
-        await self._registrations.postpone(registration.id, due_at=self._now() + pause, reason=str(error))
+        reason = str(retriable)
+        _log.info("registration_postponed", pause_s=round(pause, 1), reason=reason)
+        await self._registrations.postpone(registration.id, due_at=self._now() + pause, reason=reason)

@@ -1,0 +1,276 @@
+"""The delivery: every kept call reaches Kommo once, whatever Kommo does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from itgrix_kommo.errors import KommoForbidden, KommoRejected, KommoUnauthorized, KommoUnreachable
+from itgrix_kommo.kommo.checks import Report, Wanted
+from itgrix_kommo.kommo.client import KommoClient
+from itgrix_kommo.kommo.limiter import Limiter
+from itgrix_kommo.kommo.retry import Backoff
+from itgrix_kommo.kommo.transport import LongLivedToken, Transport
+from itgrix_kommo.pipeline import delivery, registration
+from itgrix_kommo.pipeline.delivery import Delivery
+from itgrix_kommo.pipeline.gate import Gate
+from itgrix_kommo.pipeline.intake import registration_of
+from itgrix_kommo.pipeline.registration import Rules, Steps
+from itgrix_kommo.sandbox import Fault, Sandbox, SandboxOptions
+from itgrix_kommo.storage.database import Database
+from itgrix_kommo.storage.registrations import Registration, Registrations, State
+from tests.story import ended, inbound, plan
+
+WITHIN = 10.0
+
+
+def rules_of(report: Report) -> Rules:
+    assert report.phone_field_id is not None
+    return Rules(report.phone_field_id, True, None, "entity", ("Itgrix",), "en")  # noqa: FBT003
+
+
+class Office:
+    """A delivery at work between a database and a sandbox account."""
+
+    def __init__(self, sandbox: Sandbox, registrations: Registrations, client: KommoClient) -> None:
+        self.sandbox = sandbox
+        self.registrations = registrations
+        self.gate = Gate(client, Wanted(), rules_of, shut_pauses=(0.05,))
+        self.delivery = Delivery(
+            registrations,
+            client,
+            self.gate,
+            phone_of=str,
+            backoff=Backoff(attempts=None, first=0.01, ceiling=0.05),
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def open(self) -> None:
+        self._tasks = [asyncio.create_task(self.gate.run()), asyncio.create_task(self.delivery.run())]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for ended_task in await asyncio.gather(*self._tasks, return_exceptions=True):
+            assert isinstance(ended_task, asyncio.CancelledError), ended_task
+
+    async def keep(self, number: int = 1, client: str = "+79990000001") -> int:
+        """An ended call of this client becomes a row; calls are told apart by their `number`."""
+        new = registration_of(ended(inbound(client, linkedid=f"1795355557.{number * 10}")), plan())
+        assert new is not None
+        row = await self.registrations.keep(new)
+        assert row is not None
+        self.delivery.nudge()
+        return row
+
+    async def until(self, row: int, condition: Callable[[Registration], object]) -> Registration:
+        async with asyncio.timeout(WITHIN):
+            while True:
+                found = await self.registrations.get(row)
+                assert found is not None
+                if condition(found):
+                    return found
+                await asyncio.sleep(0.01)
+
+    async def reaches(self, row: int, state: State) -> Registration:
+        return await self.until(row, lambda found: found.state is state)
+
+
+@asynccontextmanager
+async def an_office(directory: Path, **switches: Any) -> AsyncIterator[Office]:
+    sandbox = Sandbox(SandboxOptions())
+    sandbox.account.switches.requests_per_second = 1000
+    for name, value in switches.items():
+        setattr(sandbox.account.switches, name, value)
+    database = await Database.open(f"sqlite+aiosqlite:///{directory}/itgrix.db")
+    try:
+        async with (
+            sandbox.serve(port=0) as served,
+            Transport(served.url, LongLivedToken("sandbox-token"), Limiter(7), timeout_s=2) as transport,
+        ):
+            made = Office(served, Registrations(database, "pbx1"), KommoClient(transport))
+            yield made
+            await made.close()
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
+    monkeypatch.setattr(registration, "SETTLE", 0.05)
+    async with an_office(tmp_path) as made:
+        made.open()
+        yield made
+
+
+class TestDelivering:
+    async def test_what_is_kept_arrives(self, office: Office) -> None:
+        row = await office.keep()
+        done = await office.reaches(row, State.DONE)
+        (note,) = office.sandbox.account.calls
+        assert done.progress["call"]["note_id"] == note.id
+
+    async def test_what_was_kept_before_the_start_arrives(self, tmp_path: Path) -> None:
+        async with an_office(tmp_path) as office:
+            row = await office.keep()
+            office.open()
+            await office.reaches(row, State.DONE)
+
+    async def test_two_calls_of_one_client_make_one_contact(self, office: Office) -> None:
+        rows = [await office.keep(number) for number in (1, 2, 3)]
+        for row in rows:
+            await office.reaches(row, State.DONE)
+        assert len(office.sandbox.account.contacts) == 1
+        assert [note.params["uniq"] for note in office.sandbox.account.calls] == [
+            "1795355557.10",
+            "1795355557.20",
+            "1795355557.30",
+        ]
+
+    async def test_many_clients_are_served_side_by_side_but_not_all_at_once(
+        self, office: Office, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(delivery, "AT_ONCE", 2)
+        under_way, most = 0, 0
+        walk = Steps.walk
+
+        async def counted(steps: Steps) -> str:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                return await walk(steps)
+            finally:
+                under_way -= 1
+
+        monkeypatch.setattr(Steps, "walk", counted)
+        rows = [await office.keep(number, f"+7999000000{number}") for number in range(1, 6)]
+        for row in rows:
+            await office.reaches(row, State.DONE)
+        assert most == 2
+
+
+class TestTrouble:
+    @pytest.mark.parametrize("status", [500, 502, 504])
+    async def test_a_fault_of_kommo_is_tried_again(self, office: Office, status: int) -> None:
+        fault = Fault(effect="status", status=status, method="POST", path="/api/v4/contacts*", count=2)
+        office.sandbox.faults.add(fault)
+        row = await office.keep()
+        done = await office.reaches(row, State.DONE)
+        assert done.attempts >= 1
+        assert len(office.sandbox.account.contacts) == len(office.sandbox.account.calls) == 1
+
+    async def test_a_lost_answer_waits_until_it_can_be_looked_for(self, office: Office) -> None:
+        office.sandbox.faults.add(Fault(effect="disconnect", method="POST", path="*/contacts", committed=True))
+        row = await office.keep()
+        await office.reaches(row, State.DONE)
+        assert len(office.sandbox.account.contacts) == 1
+
+    async def test_a_refusal_is_parked_in_the_servers_words_and_followers_pass(
+        self, office: Office, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        walk = Steps.walk
+
+        async def refused(steps: Steps) -> str:
+            if steps.call.id.endswith(".10"):
+                raise KommoRejected("Kommo refused it: FieldMissing", status=400)
+            return await walk(steps)
+
+        monkeypatch.setattr(Steps, "walk", refused)
+        first, second = await office.keep(1), await office.keep(2)
+        assert (await office.reaches(first, State.FAILED)).reason == "Kommo refused it: FieldMissing"
+        await office.reaches(second, State.DONE)
+
+    async def test_a_missing_right_parks_the_call(self, office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Steps, "walk", raising(KommoForbidden("no right to add contacts", status=403)))
+        row = await office.keep()
+        assert "no right" in (await office.reaches(row, State.FAILED)).reason
+
+    async def test_a_wrong_token_stops_everything_until_it_is_mended(
+        self, office: Office, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refusals = iter([KommoUnauthorized("the token has expired", status=401)])
+        walk = Steps.walk
+
+        async def once(steps: Steps) -> str:
+            for error in refusals:
+                raise error
+            return await walk(steps)
+
+        monkeypatch.setattr(Steps, "walk", once)
+        row = await office.keep()
+        found = await office.until(row, lambda found: found.attempts)
+        assert (found.state, found.reason) == (State.WAITING, "the token has expired")
+        await office.reaches(row, State.DONE)
+
+    async def test_a_fault_of_ours_in_one_call_does_not_stop_the_others(
+        self, office: Office, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        walk = Steps.walk
+
+        async def broken(steps: Steps) -> str:
+            if steps.call.id.endswith(".10"):
+                raise ZeroDivisionError
+            return await walk(steps)
+
+        monkeypatch.setattr(Steps, "walk", broken)
+        first, second = await office.keep(1, "+79990000001"), await office.keep(2, "+79990000002")
+        await office.reaches(second, State.DONE)
+        found = await office.until(first, lambda found: found.attempts)
+        assert "ZeroDivisionError" in found.reason
+
+    async def test_what_is_skipped_says_why(self, office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def skipping(_: Steps) -> str:
+            return "no entity"
+
+        monkeypatch.setattr(Steps, "walk", skipping)
+        row = await office.keep()
+        assert (await office.reaches(row, State.SKIPPED)).reason == "no entity"
+
+    async def test_cancelled_in_mid_walk_it_is_taken_up_again(self, tmp_path: Path) -> None:
+        async with an_office(tmp_path) as office:
+            office.sandbox.faults.add(Fault(effect="hang", method="GET", path="/api/v4/contacts", seconds=5))
+            office.open()
+            row = await office.keep()
+            async with asyncio.timeout(WITHIN):
+                while office.sandbox.faults.armed:  # until the search hangs
+                    await asyncio.sleep(0.01)
+            await office.close()
+            assert (await office.reaches(row, State.WAITING)).attempts == 0
+            office.open()
+            await office.reaches(row, State.DONE)
+
+
+class TestGate:
+    async def test_calls_wait_while_the_account_is_not_as_it_must_be(self, tmp_path: Path) -> None:
+        async with an_office(tmp_path, phone_field=False) as office:
+            office.open()
+            row = await office.keep()
+            async with asyncio.timeout(WITHIN):
+                while not any("PHONE" in line for line in office.gate.stops()):
+                    await asyncio.sleep(0.01)
+            assert not office.gate.is_open
+            assert (await office.reaches(row, State.WAITING)).attempts == 0
+            office.sandbox.account.switches.phone_field = True
+            await office.reaches(row, State.DONE)
+            assert office.gate.stops() == []
+
+    async def test_it_says_what_a_person_must_do(self, office: Office) -> None:
+        async with asyncio.timeout(WITHIN):
+            await office.gate.opened()
+        office.gate.shut(KommoUnreachable("Kommo is gone"))
+        assert office.gate.stops() == ["Kommo: Kommo is gone: registering goes on when this is mended"]
+        async with asyncio.timeout(WITHIN):
+            await office.gate.opened()
+
+
+def raising(error: Exception) -> Any:
+    async def walk(_: Steps) -> str:
+        raise error
+
+    return walk
