@@ -57,8 +57,8 @@ def main() -> None:
     try:
         commands()
     except ItgrixError as error:
-        err.print(f"[bold red]✗[/] {type(error).__name__}", highlight=False)
-        err.print(str(error), markup=False, highlight=False)
+        err.print("✗", style="bold red", end=" ")
+        err.print(log.masked(str(error)), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -129,14 +129,15 @@ def config_init(
 ) -> None:
     """Write a configuration to begin with."""
     if path.exists() and not force:
-        err.print(f"{path} exists: choose another path, or overwrite it with --force", highlight=False)
+        err.print(f"{path} exists: choose another path, or overwrite it with --force", highlight=False, soft_wrap=True)
         raise typer.Exit(1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o640)
         path.write_text(config.starting_file(), encoding="utf-8")
     except OSError as error:
-        err.print(f"{path} can't be written: {error.strerror}: run this as root, or give another path", highlight=False)
+        why = f"{path} can't be written: {error.strerror}: run this as root, or give another path"
+        err.print(why, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     out.print(f"{path} is written: fill in what it asks for, then run itgrix-kommo config check", highlight=False)
 
