@@ -244,6 +244,9 @@ def _new_directory(work: Path) -> Path:
 
 
 def _tail(path: Path) -> str:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _LAST_WORDS))
-        return file.read().decode(errors="replace")
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LAST_WORDS))
+            return file.read().decode(errors="replace")
+    except OSError as error:
+        return f"lost: {error}"

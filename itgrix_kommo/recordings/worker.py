@@ -59,6 +59,7 @@ def convert(job: Job, scratch: Path) -> float | None:
     with contextlib.ExitStack() as stack:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            scratch.mkdir(parents=True, exist_ok=True)  # somebody may have emptied the whole cache
             _hold(target.parent, stack)
             files = [_opened(source, job.directories, stack) for source in job.sources]
             recorded_at = max(os.fstat(file.fileno()).st_mtime_ns for file, _ in files)
