@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itgrix_kommo.customizations import fastcgi
+from itgrix_kommo.customizations.php import Transcript
 from itgrix_kommo.customizations.process import Head
-from itgrix_kommo.customizations.workers import Transcript
 from itgrix_kommo.errors import HookError
 
 

@@ -10,8 +10,9 @@ from structlog.testing import capture_logs
 
 from itgrix_kommo.config import HOOKS, Hook
 from itgrix_kommo.customizations import Cancelled, Data, Failed
+from itgrix_kommo.customizations.job import Job
 from itgrix_kommo.customizations.pool import Pool
-from itgrix_kommo.customizations.workers import Job, Worker
+from itgrix_kommo.customizations.workers import Worker
 from itgrix_kommo.errors import HookError
 from tests.hook_files import params, running
 

@@ -14,8 +14,9 @@ from itgrix_kommo.config import HOOKS, Customizations, Hook
 from itgrix_kommo.customizations.answer import Answer, Cancelled, Data, Failed, decode, read_answer
 from itgrix_kommo.customizations.catalogue import CATALOGUE, Lane
 from itgrix_kommo.customizations.finding import Findings, HookFile, Kind, find
+from itgrix_kommo.customizations.job import Job
 from itgrix_kommo.customizations.pool import Pool
-from itgrix_kommo.customizations.workers import Job, new_worker
+from itgrix_kommo.customizations.workers import new_worker
 from itgrix_kommo.errors import HookError, HooksUnusable, HookTimedOut
 
 if TYPE_CHECKING:

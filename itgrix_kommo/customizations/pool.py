@@ -69,9 +69,8 @@ class Pool:
         try:
             return await ready
         except asyncio.CancelledError:
-            if (
-                ready.done() and not ready.cancelled()
-            ):  # given away in the very moment in which nobody wanted it any more
+            # Given away in the very moment in which nobody wanted it any more.
+            if ready.done() and not ready.cancelled() and ready.exception() is None:
                 self._hand_on(ready.result())
             raise
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import os
-import secrets
 import shutil
 import socket
 import struct
@@ -19,18 +17,19 @@ import sys
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from itgrix_kommo.customizations import fastcgi
+from itgrix_kommo.customizations import fastcgi, php
 from itgrix_kommo.customizations.answer import LARGEST_ANSWER
 from itgrix_kommo.customizations.finding import Kind
+from itgrix_kommo.customizations.job import Reply, too_large
 from itgrix_kommo.customizations.process import Drain, Group, Head, Printed, environment
 from itgrix_kommo.errors import HookError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from itgrix_kommo.customizations.finding import HookFile
+    from itgrix_kommo.customizations.job import Job
 
 START_TIMEOUT: Final = 10.0
 """Seconds within which a PHP or Python process must be ready; a loaded machine takes one at most."""
@@ -38,98 +37,9 @@ START_TIMEOUT: Final = 10.0
 _LAST_WORDS: Final = 1.0
 """Seconds to wait for the exit status of a process that has hung up, to tell it."""
 
-_HERE: Final = Path(__file__).parent
-_HOOK_PHP: Final = _HERE / "hook.php"
-_HOOK_WORKER: Final = _HERE / "hook_worker.py"
+_HOOK_WORKER: Final = Path(__file__).with_name("hook_worker.py")
 _ROOT: Final = Path("/")
 _LENGTH: Final = struct.Struct(">L")
-_PHP_SETTINGS: Final = {
-    # What is printed must arrive in order and where we look for it.
-    "output_buffering": "0",
-    "output_handler": "",
-    "zlib.output_compression": "0",
-    "auto_prepend_file": "",
-    "auto_append_file": "",
-    "display_errors": "0",
-    "log_errors": "1",
-    "error_log": "",
-    "html_errors": "0",
-    # An edited file takes effect at the next call; opcache looks every two seconds only.
-    "opcache.enable": "0",
-    "opcache.enable_cli": "0",
-    "realpath_cache_ttl": "0",
-    # The time-out is ours: PHP's counts neither sleep nor waiting for the network.
-    "max_execution_time": "0",
-    "post_max_size": "0",
-    "cgi.force_redirect": "0",
-    "cgi.fix_pathinfo": "0",
-}
-
-
-class Job(NamedTuple):
-    """A file to run, and its payload as JSON."""
-
-    file: HookFile
-    payload: bytes
-
-
-class Reply(NamedTuple):
-    """How our own runners answer: `kind` is ``A``, an answer as JSON, or ``F``, a failure in words."""
-
-    kind: bytes
-    body: bytes
-
-    def answer(self) -> bytes:
-        """The answer's JSON. Raises HookError on a failure."""
-        if self.kind != b"A":
-            raise HookError(self.body.decode("utf-8", "backslashreplace"))
-        return self.body
-
-
-class Transcript:
-    """What hook.php writes: anything printed, then its reply behind a marker that nobody else knows.
-
-    `page` tells that HTTP headers come first, as php-cgi writes them.
-    """
-
-    def __init__(self, printed: Head, *, page: bool) -> None:
-        self.marker = secrets.token_hex(16).encode()
-        self._printed = printed
-        self._in_headers = page
-        self._pending = b""
-        self._reply: Head | None = None
-
-    def feed(self, data: bytes) -> None:
-        if self._reply is not None:
-            self._reply.feed(data)
-            return
-        text = self._pending + data
-        if self._in_headers:
-            _, end, rest = text.partition(b"\r\n\r\n")
-            if not end:
-                self._pending = text
-                return
-            self._in_headers, text = False, rest
-        before, found, after = text.partition(self.marker)
-        if found:
-            self._printed.feed(before)
-            self._reply = Head(LARGEST_ANSWER + 64)
-            self._reply.feed(after)
-        else:
-            keep = len(self.marker) - 1
-            self._printed.feed(text[:-keep])
-            self._pending = text[-keep:]
-
-    def reply(self) -> Reply:
-        """To be called when everything has arrived. Raises HookError if there is no whole reply."""
-        head, _, body = bytes(self._reply.data if self._reply else b"").partition(b"\n")
-        kind, length = head[:1], head[1:]
-        if length.isdigit() and int(length) > LARGEST_ANSWER:
-            raise _too_large()
-        if not length.isdigit() or len(body) < int(length):
-            self._printed.feed(self._pending)
-            raise HookError("PHP ended the call without an answer: what it printed is in the log")
-        return Reply(kind, body[: int(length)])
 
 
 class Worker(ABC):
@@ -240,7 +150,7 @@ class PhpWorker(WaitingWorker):
 
     def __init__(self, php_cgi: str) -> None:
         super().__init__()
-        self._command = php_command(php_cgi)
+        self._command = php.cgi_command(php_cgi)
 
     async def _launch(self) -> tuple[Group, socket.socket]:
         # php-cgi expects a listening socket as its stdin. Ours has a name for an instant only, in a directory nobody
@@ -266,9 +176,8 @@ class PhpWorker(WaitingWorker):
         return group, connection
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, job: Job | None) -> Reply:
-        transcript = Transcript(self.printed.output, page=True)
-        body = php_input(job, transcript)
-        writer.write(fastcgi.request(_fastcgi_params(len(body)), body))
+        transcript = php.Transcript(self.printed.output, page=True)
+        writer.write(php.cgi_request(job, transcript))
         records = fastcgi.Records()
         ended = False
         while not ended:
@@ -308,16 +217,16 @@ class PythonWorker(WaitingWorker):
         kind = await reader.readexactly(1)
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
         if length > LARGEST_ANSWER:
-            raise _too_large()
+            raise too_large()
         return Reply(kind, await reader.readexactly(length))
 
 
 class StartingWorker(Worker):
     """Starts the file, or `php` with it, for each job."""
 
-    def __init__(self, php: str | None = None) -> None:
+    def __init__(self, command: str | None = None) -> None:
         super().__init__()
-        self._php = php
+        self._php = command
         self._group: Group | None = None
 
     @property
@@ -334,19 +243,18 @@ class StartingWorker(Worker):
 
     async def run(self, job: Job) -> bytes:
         if job.file.kind is Kind.PHP and self._php is not None:
-            transcript = Transcript(self.printed.output, page=False)
-            command = [*php_command(self._php), str(_HOOK_PHP)]
-            await self._finish(job, command, php_input(job, transcript), transcript)
+            transcript = php.Transcript(self.printed.output, page=False)
+            await self._finish(job, php.cli_command(self._php), php.body(job, transcript), transcript)
             return transcript.reply().answer()
         output = Head(LARGEST_ANSWER)
         ending = await self._finish(job, [str(job.file.path)], job.payload, output)
         if ending != "exit status 0":
             raise HookError(f"{job.file.path.name} failed ({ending}): what it printed on stderr is in the log")
         if output.total > output.limit:
-            raise _too_large()
+            raise too_large()
         return bytes(output.data)
 
-    async def _finish(self, job: Job, command: Sequence[str], stdin: bytes, output: Head | Transcript) -> str:
+    async def _finish(self, job: Job, command: Sequence[str], stdin: bytes, output: Head | php.Transcript) -> str:
         """Run `command` to its end; how it ended."""
         printing = Drain(output)
         try:
@@ -393,31 +301,6 @@ def _why_not(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _too_large() -> HookError:
-    return HookError(f"the answer is larger than {LARGEST_ANSWER} bytes: return the changed data alone")
-
-
-def php_command(program: str) -> list[str]:
-    return [program, *(part for name, value in _PHP_SETTINGS.items() for part in ("-d", f"{name}={value}"))]
-
-
-def php_input(job: Job | None, transcript: Transcript) -> bytes:
-    """What hook.php reads."""
-    head = {"file": str(job.file.path) if job else None, "marker": transcript.marker.decode()}
-    return json.dumps(head).encode() + b"\n" + (job.payload if job else b"null")
-
-
-def _fastcgi_params(length: int) -> dict[str, str]:
-    return {
-        "GATEWAY_INTERFACE": "CGI/1.1",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REQUEST_METHOD": "POST",
-        "CONTENT_TYPE": "application/json",
-        "CONTENT_LENGTH": str(length),
-        "SCRIPT_FILENAME": str(_HOOK_PHP),
-    }
-
-
 def new_worker(kind: Kind) -> Worker:
     """A worker for files of `kind`. Raises HookError where there is no PHP for PHP files."""
     if kind is Kind.PYTHON:
@@ -427,6 +310,6 @@ def new_worker(kind: Kind) -> Worker:
     path = environment()["PATH"]
     if php_cgi := shutil.which("php-cgi", path=path):
         return PhpWorker(php_cgi)
-    if php := shutil.which("php", path=path):
-        return StartingWorker(php)
+    if command := shutil.which("php", path=path):
+        return StartingWorker(command)
     raise HookError("there is no PHP on this machine: install php-cgi")
