@@ -1,0 +1,12 @@
+<?php
+// The call-back task of a missed incoming call belongs to whoever looks after the trunk that it came through, by user id.
+
+$responsible = array('PJSIP/shop' => 9100001, 'PJSIP/service' => 9100002);
+$call = $params['call_full'];
+$trunk = $call['channel']['trunk']['number'];
+
+if ($call['channel']['type'] === 'incoming' && $call['result'] !== 200 && isset($responsible[$trunk])) {
+    $params['responsible_user_id'] = $responsible[$trunk];
+}
+
+return array('state' => 'success', 'data' => $params);
