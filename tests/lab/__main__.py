@@ -7,10 +7,15 @@ import asyncio
 import sys
 from pathlib import Path
 
+from itgrix_kommo.storage.trace import read_trace
+from tests.lab.golden import GOLDEN, write_golden
 from tests.lab.pair import Pair
 from tests.lab.root import SUITES, LabUnavailableError, ensure
-from tests.lab.scenes import SCENES
+from tests.lab.scenes import SCENES, Scene
 from tests.lab.stage import Lab
+
+WITH_CEL = "-cel"
+"""What the name of a directory of golden traces recorded with CEL ends with."""
 
 
 def main() -> int:
@@ -20,7 +25,9 @@ def main() -> int:
     build.add_argument("--version", choices=sorted(SUITES), action="append", help="one version only")
     record = commands.add_parser("record", help="record scenes as traces")
     record.add_argument("scene", nargs="*", help="names of scenes; all without any", metavar="SCENE")
-    record.add_argument("--into", type=Path, required=True, metavar="DIRECTORY", help="where NAME.trace is written")
+    into = record.add_mutually_exclusive_group(required=True)
+    into.add_argument("--into", type=Path, metavar="DIRECTORY", help="where NAME.trace is written, whole")
+    into.add_argument("--golden", action="store_true", help=f"pruned, beside the tests: {GOLDEN.name}/VERSION")
     record.add_argument("--version", choices=sorted(SUITES), default="22", help="of Asterisk (default 22)")
     record.add_argument("--cel", action="store_true", help="with CEL over AMI")
     chosen = parser.parse_args()
@@ -31,26 +38,32 @@ def main() -> int:
         else:
             if unknown := [name for name in chosen.scene if name not in SCENES]:
                 parser.error(f"no scene named {', '.join(unknown)}; there are {', '.join(SCENES)}")
-            asyncio.run(record_scenes(chosen.scene or list(SCENES), chosen.into, chosen.version, cel=chosen.cel))
+            scenes = [SCENES[name] for name in chosen.scene or SCENES]
+            there = [scene for scene in scenes if chosen.version in scene.versions]
+            asyncio.run(record_scenes(there, chosen.into, chosen.version, cel=chosen.cel))
     except LabUnavailableError as failure:
         print(failure, file=sys.stderr)
         return 1
     return 0
 
 
-async def record_scenes(names: list[str], into: Path, version: str, *, cel: bool) -> None:
+async def record_scenes(scenes: list[Scene], into: Path | None, version: str, *, cel: bool) -> None:
+    """`into` is None for golden traces."""
+    directory = into or GOLDEN / (version + WITH_CEL * cel)
     pair = Pair(version)
     await pair.start()
     try:
-        for name in names:
+        for scene in scenes:
             async with Lab(pair) as lab:
-                trace = into / f"{name}.trace"
+                trace = directory / f"{scene.name}.trace"
                 if cel:
                     async with lab.cel(), lab.record(trace):
-                        await SCENES[name](lab)
+                        await scene(lab)
                 else:
                     async with lab.record(trace):
-                        await SCENES[name](lab)
+                        await scene(lab)
+                if into is None:
+                    write_golden(trace, list(read_trace(trace)), asterisk=version, clients=lab.clients)
             print(trace)
     finally:
         pair.stop()

@@ -30,6 +30,8 @@ class Lab:
         self.seen.on_world_event = self._hear
         self._phones = {str(extension): Phone(self, extension) for extension in pair.extensions}
         self._clients: dict[str, Client] = {}
+        self.clients: list[str] = []
+        """The fresh numbers of those whom the test asked for without one, in order."""
         self._legs: dict[str, Leg] = {}
 
     async def __aenter__(self) -> Self:
@@ -50,8 +52,13 @@ class Lab:
         return self._phones[str(extension)]
 
     def client(self, number: str | None = None) -> Client:
-        """Somebody outside; without a number a fresh invented one, +7999…, unique among the labs of this machine."""
-        number = number or f"+7999{self.pair.slot.number:02d}{next(NUMBERS):05d}"
+        """Somebody outside; without a number a fresh invented one, +7999…, unique among the labs of this machine.
+
+        The fresh ones begin at +799901, above the employees' mobiles.
+        """
+        if number is None:
+            number = f"+7999{self.pair.slot.number + 1:02d}{next(NUMBERS):05d}"
+            self.clients.append(number)
         return self._clients.setdefault(subscriber(number), Client(self, number))
 
     async def clear(self) -> None:

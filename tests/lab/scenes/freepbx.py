@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from tests.lab.scenes.catalogue import all_ring_the_last_answers, over, scene
 from tests.lab.stage import Lab
+from tests.lab.truth import BUSY, CLIENT, NO_ANSWER, TALKED, UNREACHABLE, incoming, outgoing
 
 
-@scene
+@scene(incoming(CLIENT, "4958881201", "201+", TALKED, last="201", user=201, recorded=True))
 async def freepbx_in_answered(lab: Lab) -> None:
     """201 answers a client in a FreePBX-style dialplan, recorded."""
     client = lab.client()
@@ -16,7 +17,7 @@ async def freepbx_in_answered(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4958880201", "", UNREACHABLE))
 async def freepbx_in_offline(lab: Lab) -> None:
     """201 is not registered: FreePBX does not even dial."""
     client = lab.client()
@@ -26,7 +27,7 @@ async def freepbx_in_offline(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(outgoing(CLIENT, "CLIENT+", TALKED, last=CLIENT, user=201, recorded=True))
 async def freepbx_out_answered(lab: Lab) -> None:
     """201 calls a client in a FreePBX-style dialplan."""
     client = lab.client()
@@ -37,7 +38,7 @@ async def freepbx_out_answered(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(outgoing(CLIENT, "CLIENT CLIENT+", TALKED, last=CLIENT, user=201, recorded=True))
 async def freepbx_out_by_the_second_trunk(lab: Lab) -> None:
     """201 calls a client; the first trunk is congested, the second gets through."""
     client = lab.client()
@@ -48,25 +49,25 @@ async def freepbx_out_by_the_second_trunk(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4958880600", "201 202 203+", TALKED, last="203", user=203))
 async def freepbx_group(lab: Lab) -> None:
     """201, 202, 203 ring in one Dial; 203 answers."""
     await all_ring_the_last_answers(lab, "4958880600", 201, 202, 203)
 
 
-@scene
+@scene(incoming(CLIENT, "4958880601", "201 202+ 203", TALKED, last="202", user=202, recorded=True))
 async def freepbx_group_of_local_channels(lab: Lab) -> None:
     """201, 202, 203 ring through Local channels, recorded; 202 answers."""
     await all_ring_the_last_answers(lab, "4958880601", 201, 203, 202)
 
 
-@scene
+@scene(incoming(CLIENT, "4958880750", "201+ 202 203", TALKED, last="201", user=201, recorded=True))
 async def freepbx_queue(lab: Lab) -> None:
     """A recorded queue of 201, 202, 203; 201 answers."""
     await all_ring_the_last_answers(lab, "4958880750", 203, 202, 201)
 
 
-@scene
+@scene(incoming(CLIENT, "4958880650", "204 +79990000204+", TALKED, last="+79990000204", user=204))
 async def freepbx_follow_me(lab: Lab) -> None:
     """204 and its owner's mobile phone ring; the mobile answers."""
     client, mobile = lab.client(), lab.client("+79990000204")
@@ -77,7 +78,7 @@ async def freepbx_follow_me(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4958880800", "201 202+ 203", TALKED, last="202", user=202))
 async def freepbx_menu(lab: Lab) -> None:
     """The client presses 2 in the menu; 202 of the ring group answers."""
     client = lab.client()
@@ -89,7 +90,7 @@ async def freepbx_menu(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4958880201", "201+ 202+", TALKED, last="202", user=202))
 async def freepbx_transfer_attended(lab: Lab) -> None:
     """201 consults 202 with *2 and hangs up."""
     client = lab.client()
@@ -103,7 +104,7 @@ async def freepbx_transfer_attended(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4958880201", "201 202+", TALKED, last="202", user=202))
 async def freepbx_pickup(lab: Lab) -> None:
     """201 rings; 202 dials **201 and has the call."""
     client = lab.client()
@@ -115,7 +116,7 @@ async def freepbx_pickup(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4958880201", "201", BUSY, user=201))
 async def freepbx_in_busy(lab: Lab) -> None:
     """201 refuses with 486; FreePBX plays the busy tone."""
     client = lab.client()
@@ -125,7 +126,7 @@ async def freepbx_in_busy(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(incoming(CLIENT, "4958880206", "206", NO_ANSWER, user=206))
 async def freepbx_voicemail(lab: Lab) -> None:
     """206 does not answer; the client leaves a message."""
     client = lab.client()
@@ -136,7 +137,7 @@ async def freepbx_voicemail(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(outgoing(CLIENT, "CLIENT", BUSY, user=201))
 async def freepbx_out_busy(lab: Lab) -> None:
     """201 calls a client who is busy."""
     client = lab.client()
@@ -146,7 +147,7 @@ async def freepbx_out_busy(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(incoming(CLIENT, "4958881201", "201+ 202+", TALKED, last="202", user=202, recorded=True))
 async def freepbx_transfer_blind(lab: Lab) -> None:
     """201 sends a recorded client to 202 by REFER."""
     client = lab.client()
@@ -158,7 +159,7 @@ async def freepbx_transfer_blind(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(outgoing(CLIENT, "CLIENT+", TALKED, last=CLIENT, user=201, recorded=True))
 async def freepbx_click_to_call(lab: Lab) -> None:
     """The PBX rings 201, then calls the client that 201 asked for."""
     client = lab.client()

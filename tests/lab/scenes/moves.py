@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from tests.lab.scenes.catalogue import over, scene
 from tests.lab.stage import Lab
+from tests.lab.truth import BUSY, CLIENT, CLIENT2, TALKED, incoming, internal, outgoing
 
 
-@scene
+@scene(incoming(CLIENT, "4957770900", "101+ 102+", TALKED, last="102", user=102))
 async def conference(lab: Lab) -> None:
     """A client, 101 and 102 meet in a conference."""
     client = lab.client()
@@ -20,7 +21,7 @@ async def conference(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101 102+", TALKED, last="102", user=102))
 async def forwarded_by_302(lab: Lab) -> None:
     """101 answers 302 to 102, who answers."""
     client = lab.client()
@@ -31,7 +32,7 @@ async def forwarded_by_302(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+", TALKED, last="101", user=101))
 async def hold(lab: Lab) -> None:
     """101 holds the client and takes it back."""
     client = lab.client()
@@ -43,7 +44,7 @@ async def hold(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101 102+", TALKED, last="102", user=102))
 async def pickup_by_group(lab: Lab) -> None:
     """101 rings; 102 dials *8 and has the call."""
     client = lab.client()
@@ -55,7 +56,7 @@ async def pickup_by_group(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101 102+", TALKED, last="102", user=102))
 async def pickup_directed(lab: Lab) -> None:
     """101 rings; 102 dials **101 and has the call."""
     client = lab.client()
@@ -67,7 +68,7 @@ async def pickup_directed(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+ 102+", TALKED, last="102", user=102))
 async def transfer_blind_by_refer(lab: Lab) -> None:
     """101 sends the client to 102 by REFER."""
     client = lab.client()
@@ -79,7 +80,7 @@ async def transfer_blind_by_refer(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+ 102+", TALKED, last="102", user=102))
 async def transfer_blind_by_code(lab: Lab) -> None:
     """101 sends the client to 102 with ##."""
     client = lab.client()
@@ -91,7 +92,7 @@ async def transfer_blind_by_code(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+", TALKED, last="101", user=101))
 async def transfer_blind_to_offline(lab: Lab) -> None:
     """101 sends the client by REFER to 102, who is not registered."""
     client = lab.client()
@@ -103,7 +104,7 @@ async def transfer_blind_to_offline(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+ 102+", TALKED, last="102", user=102))
 async def transfer_attended_by_refer(lab: Lab) -> None:
     """101 consults 102 and hands the client over by REFER with Replaces."""
     client = lab.client()
@@ -117,7 +118,7 @@ async def transfer_attended_by_refer(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+ 102+", TALKED, last="102", user=102))
 async def transfer_attended_by_code(lab: Lab) -> None:
     """101 consults 102 with *2 and hangs up."""
     client = lab.client()
@@ -131,7 +132,7 @@ async def transfer_attended_by_code(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+ 102 103+", TALKED, last="103", user=103))
 async def transfer_attended_into_queue(lab: Lab) -> None:
     """101 takes the client into a queue with *2 and leaves before an agent answers; then 103 does."""
     client = lab.client()
@@ -145,7 +146,7 @@ async def transfer_attended_into_queue(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(outgoing(CLIENT, "102+ CLIENT+", TALKED, last="102", user=102))
 async def transfer_of_outgoing_call(lab: Lab) -> None:
     """101 calls a client and sends it to 102 by REFER."""
     client = lab.client()
@@ -157,7 +158,7 @@ async def transfer_of_outgoing_call(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+ 102+", TALKED, last="102", user=102))
 async def parking_by_refer(lab: Lab) -> None:
     """101 parks the client by REFER to 70; 102 fetches it."""
     client = lab.client()
@@ -169,7 +170,7 @@ async def parking_by_refer(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+ 102+", TALKED, last="102", user=102))
 async def parking_by_code(lab: Lab) -> None:
     """101 parks the client with #72; 102 fetches it."""
     client = lab.client()
@@ -181,7 +182,7 @@ async def parking_by_code(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(outgoing(CLIENT, "CLIENT+", TALKED, last=CLIENT, user=101))
 async def click_to_call(lab: Lab) -> None:
     """The PBX rings 101, then calls the client that 101 asked for."""
     client = lab.client()
@@ -192,7 +193,7 @@ async def click_to_call(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(internal("", BUSY, user=101))
 async def click_to_call_refused(lab: Lab) -> None:
     """The PBX rings 101, who refuses."""
     client = lab.client()
@@ -201,7 +202,7 @@ async def click_to_call_refused(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+ CLIENT2+", TALKED, last=CLIENT2, user=101))
 async def transfer_blind_to_outside(lab: Lab) -> None:
     """101 sends the client by REFER to a mobile phone outside."""
     client, mobile = lab.client(), lab.client()
@@ -213,7 +214,7 @@ async def transfer_blind_to_outside(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+ 102+", TALKED, last="102", user=102))
 async def transfer_attended_while_ringing(lab: Lab) -> None:
     """101 calls 102 and hands the client over by REFER with Replaces before 102 answers."""
     client = lab.client()
@@ -228,7 +229,7 @@ async def transfer_attended_while_ringing(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+ 102", TALKED, last="101", user=101))
 async def transfer_attended_taken_back(lab: Lab) -> None:
     """101 consults 102 with *2, who refuses; 101 talks to the client again."""
     client = lab.client()
@@ -240,7 +241,7 @@ async def transfer_attended_taken_back(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+ 102+", TALKED, last="102", user=102))
 async def transfer_blind_by_ami(lab: Lab) -> None:
     """The operator's screen sends the client from 101 to 102 by a Redirect over AMI."""
     client = lab.client()
@@ -253,7 +254,7 @@ async def transfer_blind_by_ami(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+ 102+", TALKED, last="102", user=102))
 async def transfer_attended_by_ami(lab: Lab) -> None:
     """The operator's screen has 101 consult 102 by an Atxfer over AMI; 101 hangs up."""
     client = lab.client()
@@ -268,7 +269,7 @@ async def transfer_attended_by_ami(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101 CLIENT2+", TALKED, last=CLIENT2, user=101))
 async def forwarded_to_outside_by_302(lab: Lab) -> None:
     """101 answers 302 to a mobile phone outside, which answers."""
     client, mobile = lab.client(), lab.client()
@@ -279,7 +280,7 @@ async def forwarded_to_outside_by_302(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(outgoing(CLIENT, "CLIENT", BUSY, user=101))
 async def click_to_call_not_answered(lab: Lab) -> None:
     """The PBX rings 101, then the client, who refuses."""
     client = lab.client()

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from tests.lab.scenes.catalogue import all_ring_the_last_answers, over, scene
 from tests.lab.stage import Lab
+from tests.lab.truth import (
+    BUSY,
+    CLIENT,
+    GAVE_UP,
+    HIDDEN,
+    NO_ANSWER,
+    REJECTED,
+    TALKED,
+    UNREACHABLE,
+    WRONG_NUMBER,
+    incoming,
+    internal,
+    outgoing,
+)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101+", TALKED, last="101", user=101, name="Иван"))
 async def in_answered(lab: Lab) -> None:
     """101 answers a client; the client hangs up."""
     client = lab.client()
@@ -16,7 +30,7 @@ async def in_answered(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(HIDDEN, "4957770101", "101+", TALKED, last="101", user=101))
 async def in_anonymous(lab: Lab) -> None:
     """101 answers somebody who hides the number."""
     client = lab.client("anonymous")
@@ -26,7 +40,7 @@ async def in_anonymous(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101", BUSY, user=101))
 async def in_busy(lab: Lab) -> None:
     """101 refuses with 486."""
     client = lab.client()
@@ -36,7 +50,7 @@ async def in_busy(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101", REJECTED, user=101))
 async def in_declined(lab: Lab) -> None:
     """101 refuses with 603."""
     client = lab.client()
@@ -46,7 +60,7 @@ async def in_declined(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(incoming(CLIENT, "4957770201", "101", NO_ANSWER, user=101))
 async def in_not_answered(lab: Lab) -> None:
     """101 rings until the PBX gives up."""
     client = lab.client()
@@ -56,7 +70,7 @@ async def in_not_answered(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "101", GAVE_UP, user=101))
 async def in_client_gives_up(lab: Lab) -> None:
     """101 rings until the client hangs up."""
     client = lab.client()
@@ -65,7 +79,7 @@ async def in_client_gives_up(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770101", "", UNREACHABLE))
 async def in_phone_offline(lab: Lab) -> None:
     """101 is not registered."""
     client = lab.client()
@@ -75,7 +89,7 @@ async def in_phone_offline(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(incoming(CLIENT, "4957770999", "", WRONG_NUMBER))
 async def in_unknown_number(lab: Lab) -> None:
     """A client dials a DID that nobody has."""
     client = lab.client()
@@ -84,7 +98,10 @@ async def in_unknown_number(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(
+    incoming(CLIENT, "4957770101", "101+", TALKED, last="101", user=101),
+    incoming(CLIENT, "4957770102", "102+", TALKED, last="102", user=102),
+)
 async def in_twice_at_once(lab: Lab) -> None:
     """One client has two calls at once, answered by 101 and 102."""
     client = lab.client()
@@ -97,7 +114,7 @@ async def in_twice_at_once(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(outgoing(CLIENT, "CLIENT+", TALKED, last=CLIENT, user=101))
 async def out_answered(lab: Lab) -> None:
     """101 calls a client who answers; 101 hangs up."""
     client = lab.client()
@@ -108,7 +125,7 @@ async def out_answered(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(outgoing(CLIENT, "CLIENT+", TALKED, last=CLIENT, user=101))
 async def out_with_prefix(lab: Lab) -> None:
     """101 calls a client behind 9."""
     client = lab.client()
@@ -118,7 +135,7 @@ async def out_with_prefix(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(outgoing(CLIENT, "CLIENT", BUSY, user=101))
 async def out_busy(lab: Lab) -> None:
     """101 calls a client who is busy."""
     client = lab.client()
@@ -128,7 +145,7 @@ async def out_busy(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(outgoing(CLIENT, "CLIENT", WRONG_NUMBER, user=101))
 async def out_not_existing(lab: Lab) -> None:
     """101 calls a number that the carrier does not know."""
     client = lab.client()
@@ -138,7 +155,7 @@ async def out_not_existing(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(outgoing(CLIENT, "CLIENT", GAVE_UP, user=101))
 async def out_employee_gives_up(lab: Lab) -> None:
     """101 hangs up while the client's phone rings."""
     client = lab.client()
@@ -148,7 +165,7 @@ async def out_employee_gives_up(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(internal("102+", TALKED, last="102", user=102))
 async def internal_answered(lab: Lab) -> None:
     """101 talks to 102."""
     await lab.phone(101).calls("102")
@@ -158,7 +175,7 @@ async def internal_answered(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(incoming(CLIENT, "4957770600", "101 102+ 103", TALKED, last="102", user=102))
 async def group_answered(lab: Lab) -> None:
     """101, 102 and 103 ring; 102 answers."""
     client = lab.client()
@@ -170,7 +187,7 @@ async def group_answered(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770602", "101 102 103", NO_ANSWER, user=103))
 async def group_missed(lab: Lab) -> None:
     """101, 102 and 103 ring until the PBX gives up; 103 refuses before."""
     client = lab.client()
@@ -180,7 +197,7 @@ async def group_missed(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(incoming(CLIENT, "4957770603", "101+ 102", TALKED, last="101", user=101))
 async def group_of_local_channels(lab: Lab) -> None:
     """101 and 102 ring through Local channels; 101 answers."""
     client = lab.client()
@@ -191,7 +208,7 @@ async def group_of_local_channels(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770601", "101 102+", TALKED, last="102", user=102))
 async def hunt(lab: Lab) -> None:
     """101 does not answer, then 102 does."""
     client = lab.client()
@@ -202,25 +219,25 @@ async def hunt(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770700", "101 102 103+", TALKED, last="103", user=103))
 async def queue_of_devices(lab: Lab) -> None:
     """A queue rings 101, 102, 103; 103 answers."""
     await all_ring_the_last_answers(lab, "4957770700", 101, 102, 103)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770701", "101 102 103+", TALKED, last="103", user=103))
 async def queue_of_local_channels(lab: Lab) -> None:
     """A queue rings Local/n members; 103 answers."""
     await all_ring_the_last_answers(lab, "4957770701", 101, 102, 103)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770703", "101 102+", TALKED, last="102", user=102))
 async def queue_of_vanishing_local_channels(lab: Lab) -> None:
     """A queue rings Local members that optimise away; 102 answers."""
     await all_ring_the_last_answers(lab, "4957770703", 101, 102)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770702", "101 102+", TALKED, last="102", user=102))
 async def queue_one_by_one(lab: Lab) -> None:
     """A queue rings 101, who refuses, then 102, who answers."""
     client = lab.client()
@@ -231,7 +248,7 @@ async def queue_one_by_one(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770700", "101 102 103", GAVE_UP, user=103))
 async def queue_abandoned(lab: Lab) -> None:
     """The client leaves the queue while its phones ring."""
     client = lab.client()
@@ -240,7 +257,7 @@ async def queue_abandoned(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770709", "101 102 103", NO_ANSWER, user=103))
 async def queue_gives_up(lab: Lab) -> None:
     """The queue lets the client go after four seconds."""
     client = lab.client()
@@ -250,7 +267,7 @@ async def queue_gives_up(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene
+@scene(incoming(CLIENT, "4957770800", "101+", TALKED, last="101", user=101))
 async def menu_then_phone(lab: Lab) -> None:
     """The client presses 1 in the menu; 101 answers."""
     client = lab.client()
@@ -262,7 +279,7 @@ async def menu_then_phone(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770800", "", GAVE_UP, ivr=True))
 async def menu_abandoned(lab: Lab) -> None:
     """The client hangs up in the menu."""
     client = lab.client()
@@ -272,7 +289,7 @@ async def menu_abandoned(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770850", "101", NO_ANSWER, user=101))
 async def voicemail(lab: Lab) -> None:
     """101 does not answer; the client leaves a message."""
     client = lab.client()
@@ -283,7 +300,7 @@ async def voicemail(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770301", "101+", TALKED, last="101", user=101, recorded=True))
 async def recorded_in(lab: Lab) -> None:
     """A recorded incoming call."""
     client = lab.client()
@@ -293,7 +310,7 @@ async def recorded_in(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(outgoing(CLIENT, "CLIENT+", TALKED, last=CLIENT, user=101, recorded=True))
 async def recorded_out(lab: Lab) -> None:
     """A recorded outgoing call (behind 5)."""
     client = lab.client()
@@ -303,7 +320,7 @@ async def recorded_out(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770401", "101 +79990000101+", TALKED, last="+79990000101", user=101))
 async def mobile_after_phone(lab: Lab) -> None:
     """101 does not answer; its owner's mobile phone outside does."""
     client, mobile = lab.client(), lab.client("+79990000101")
@@ -314,7 +331,7 @@ async def mobile_after_phone(lab: Lab) -> None:
     await over(lab, client)
 
 
-@scene
+@scene(incoming(CLIENT, "4957770502", "102 +79990000102+", TALKED, last="+79990000102", user=102))
 async def mobile_beside_phone(lab: Lab) -> None:
     """101 and its owner's mobile phone ring at once; the mobile answers."""
     client, mobile = lab.client(), lab.client("+79990000102")
