@@ -82,6 +82,7 @@ class Session:
         self._writer = writer
         self.actions: list[Headers] = []
         self.raw: list[bytes] = []
+        self.over = False
 
     async def listen(self, server: AmiServer) -> None:
         self.send(server.banner)
@@ -166,6 +167,8 @@ class AmiServer:
             pass
         finally:
             self._tasks.discard(task)
+            session.over = True
+            self.changed()
             writer.transport.abort()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()

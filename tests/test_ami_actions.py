@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from itgrix_kommo.ami import protocol as protocol_module
 from itgrix_kommo.ami.actions import MAX_LINE, Action, Reply, check, originate
 from itgrix_kommo.calls import events as ev
 from itgrix_kommo.errors import AmiActionFailed, AmiActionTimeout, AmiProtocolError, AmiUnavailable
@@ -95,6 +96,18 @@ class TestAnswers:
         assert (await listener.link.send({"Action": "Originate", "ActionID": "ours"})).get("Response") == "Success"
         assert (await listener.hears(ev.OriginateResponse)).action_id == "ours"
 
+    async def test_an_answer_counts_once(self, server: AmiServer, link: AmiLink) -> None:
+        server.answers["Getvar"] = "Response: Success\r\nActionID: {id}\r\nValue: first\r\n\r\n" + REFUSED
+        assert (await link.send({"Action": "Getvar"})).get("Value") == "first"
+
+    async def test_a_list_without_end_is_given_up(
+        self, server: AmiServer, link: AmiLink, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(protocol_module, "MAX_LIST", 1)
+        server.answers["SIPpeers"] = listing("PeerlistComplete", *PEERS)
+        with pytest.raises(AmiProtocolError, match="SIPpeers lists more than 1 items"):
+            await link.send_list({"Action": "SIPpeers"})
+
     async def test_an_answer_can_be_copied(self, server: AmiServer, link: AmiLink) -> None:
         server.answers["Getvar"] = SUCCESS
         reply = await link.send({"Action": "Getvar"})
@@ -111,6 +124,17 @@ class TestNoAnswer:
         server.sessions[0].send(SUCCESS.replace("{id}", late["ActionID"]))
         server.answers["Getvar"] = SUCCESS
         assert (await link.send({"Action": "Getvar"})).get("ActionID") != late["ActionID"]
+
+    async def test_a_late_list_is_ignored(self, server: AmiServer, listener: Listener) -> None:
+        server.answers["SIPpeers"] = None
+        with pytest.raises(AmiActionTimeout):
+            await listener.link.send_list({"Action": "SIPpeers"}, within=0.01)
+        late = (await server.asked("SIPpeers", times=2))["ActionID"]
+        heard = len(listener.received)
+        server.sessions[0].send(listing("PeerlistComplete", *PEERS).replace("{id}", late))
+        server.answers["Getvar"] = SUCCESS
+        await listener.link.send({"Action": "Getvar"})
+        assert len(listener.received) == heard
 
     async def test_half_a_list_is_none(self, server: AmiServer, link: AmiLink) -> None:
         server.answers["SIPpeers"] = listing("PeerlistComplete", *PEERS).partition("Event: PeerlistComplete")[0]

@@ -156,7 +156,9 @@ class AmiLink:
     async def _answer(self, answer: asyncio.Future[Answer], name: str, within: float | None = None) -> Answer:
         seconds = self._pace.answer_within if within is None else within
         try:
-            return await asyncio.wait_for(answer, seconds)
+            # Not wait_for(): in Python 3.11 it forgets a cancellation that comes together with the answer.
+            async with asyncio.timeout(seconds):
+                return await answer
         except TimeoutError:
             raise AmiActionTimeout(f"Asterisk did not answer {name} within {seconds:g} s; it may still do it") from None
 
@@ -172,7 +174,7 @@ class AmiLink:
             tasks.append(_attend(self._keep_alive(protocol), protocol))
             await self._log_in(protocol)
             tasks.append(_attend(self._watch(protocol), protocol))
-            return await protocol.closed
+            return await asyncio.shield(protocol.closed)
         except (OSError, AmiError) as error:
             return error
         finally:
@@ -180,26 +182,29 @@ class AmiLink:
 
     async def _connect(self) -> AmiProtocol:
         settings = self.settings
+        protocol = AmiProtocol(clock=self._clock, deliver=self._outbox.put)
         self._manager = _Manager(
             host=settings.host,
             port=settings.port,
             ssl=ssl.create_default_context() if settings.tls is True else settings.tls,
-            protocol_factory=lambda: AmiProtocol(clock=self._clock, deliver=self._outbox.put),
+            protocol_factory=lambda: protocol,
             loop=asyncio.get_running_loop(),
         )
-        protocol: AmiProtocol | None = None
+        greeted = False
         try:
-            async with asyncio.timeout(self._pace.connect_within):
-                transport, protocol = await self._manager.connect()
+            async with asyncio.timeout(self._pace.connect_within) as patience:
+                transport, _ = await self._manager.connect()
                 _guard(transport.get_extra_info("socket"))
                 self._status = replace(self._status, ami_version=await protocol.greeted)
-        except BaseException as error:
-            if protocol is not None:
+                greeted = True
+        except TimeoutError:
+            if not patience.expired():
+                raise  # the kernel's own
+            seconds = self._pace.connect_within
+            raise AmiUnavailable(f"nobody at {self._place} greeted as Asterisk does within {seconds:g} s") from None
+        finally:
+            if not greeted:
                 protocol.cut(AmiUnavailable("given up"))
-            if isinstance(error, TimeoutError) and not error.args:
-                seconds = self._pace.connect_within
-                raise AmiUnavailable(f"nobody at {self._place} greeted as Asterisk does within {seconds:g} s") from None
-            raise
         return protocol
 
     async def _log_in(self, protocol: AmiProtocol) -> None:
@@ -346,10 +351,13 @@ class AmiLink:
         )
         for task in tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, AmiError):
-                await task
-        await asyncio.shield(protocol.closed)
+        # Not `await task`: to ignore its cancellation would be to ignore our own as well.
+        ends: list[asyncio.Future[Any]] = [*tasks, protocol.closed]
+        await asyncio.wait(ends)
         self._status = replace(self._status, truncated=self._status.truncated + protocol.truncated)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, AmiError):
+                raise error  # a fault of our own: the daemon is to fall, and loudly
 
     def _lost(self, reason: Exception, failures: int) -> float:
         """Tell it, and return the seconds to wait before the next attempt."""

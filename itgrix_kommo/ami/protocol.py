@@ -6,7 +6,6 @@ It stands in for panoramisk's `AMIProtocol` and knows nothing of reconnecting; s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from itgrix_kommo.ami.actions import check
@@ -67,7 +66,8 @@ class AmiProtocol(asyncio.Protocol):
         self._deliver = deliver
         self._codec = Codec()
         self._pending: dict[str, _Pending] = {}
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport
+        self._connected = False
         self._reason: Exception | None = None
         self.greeted: asyncio.Future[str] = loop.create_future()
         self.booted = asyncio.Event()
@@ -85,7 +85,10 @@ class AmiProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._connected = True
         self.heard_at = self._time()
+        if self._reason is not None:
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._time()
@@ -93,10 +96,10 @@ class AmiProtocol(asyncio.Protocol):
         batch: list[Received] = []
         for frame in self._codec.feed(data):
             if self._pending or not frame.startswith(b"Event:"):
-                told, inserted = self._answered(frame, at)
+                answers, inserted = self._answered(frame, at)
                 if inserted is not None:
                     batch.append(inserted)
-                if told:
+                if answers:
                     continue
             event = decode(frame, at)
             if event is not None:
@@ -134,29 +137,28 @@ class AmiProtocol(asyncio.Protocol):
             self.closed.set_result(reason)
 
     def cut(self, reason: Exception) -> None:
-        """End the connection at once; `closed` will tell `reason`."""
+        """End the connection at once, also one that is only being made; `closed` will tell `reason`."""
         if self._reason is None:
             self._reason = reason
-        if self._transport is not None:
+        if self._connected:
             # Not close(): that would wait for a peer that may be gone to take what is still to be written.
             self._transport.abort()
 
     def pause(self) -> None:
         """Stop reading: the kernel's buffers fill, then Asterisk waits."""
-        if self._transport is not None and self.paused_at is None:
+        if self.paused_at is None:
             self.paused_at = self._time()
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._transport is not None and self.paused_at is not None:
+        """Read on; what was not heard meanwhile is no silence."""
+        if self.paused_at is not None:
             self.paused_at = None
             self.heard_at = self._time()
-            with contextlib.suppress(RuntimeError):  # closed in the meantime
-                self._transport.resume_reading()
+            self._transport.resume_reading()
 
     def ping(self) -> None:
-        if self._transport is not None:
-            self._transport.write(_PING)
+        self._transport.write(_PING)
 
     def send(
         self,
@@ -173,7 +175,7 @@ class AmiProtocol(asyncio.Protocol):
         check(dict(action))
         name, action_id = str(action["Action"]), str(action["ActionID"])
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        if self._transport is None or self._transport.is_closing():
+        if self._transport.is_closing():
             future.set_exception(AmiUnavailable(f"{name} was not sent: the connection is closed"))
             return future
         if action_id in self._pending:
@@ -194,8 +196,8 @@ class AmiProtocol(asyncio.Protocol):
         is_response = frame.startswith(b"Response:")
         pending = self._pending.get(value_of(text, "ActionID"))
         if pending is None or not (is_response or pending.listed):
-            # A response that nobody waits for came too late. An event with a foreign id may still be for the tracker.
-            return is_response, None
+            # A response that came too late, or an event with an id of ours that is for the tracker.
+            return False, None
         if pending.future.done():
             return True, None
         if is_response:
