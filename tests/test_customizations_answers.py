@@ -100,6 +100,7 @@ class TestHooks:
             "data.channel: control characters, such as a line break"
         )
         assert words_of(hook, {"context": " "}) == "data.context: empty text"
+        assert data_of(hook, {"request_data": []})["request_data"] == {}
 
     def test_process_record_file_path(self) -> None:
         hook: Hook = "process_record_file_path"
@@ -221,7 +222,7 @@ class TestEnvelope:
 
 class TestDecoding:
     def test_reads_json(self) -> None:
-        assert decode(b' {"a": [1, "\xd0\xb6"]}\n') == {"a": [1, "ж"]}
+        assert decode(b' {"a": [1, -1.5, "\xd0\xb6"]}\n') == {"a": [1, -1.5, "ж"]}
 
     @pytest.mark.parametrize(
         ("body", "words"),

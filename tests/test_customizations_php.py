@@ -193,8 +193,10 @@ class TestBadFiles:
 
     async def test_no_php_at_all_says_what_to_install(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shutil.which", lambda *_, **__: None)
-        verdict = await asked(tmp_path, "return 1;")
-        assert verdict.failure == "there is no PHP on this machine: install php-cgi"
+        async with running(tmp_path, {f"{HOOK}.php": php("return 1;")}) as customizer:
+            words = "there is no PHP on this machine: install php-cgi"
+            assert (await customizer.call(HOOK, params(HOOK))).failure == words
+            assert customizer.problems == (f"{tmp_path}/{HOOK}.php: {words}",)
 
 
 class TestTime:
@@ -316,4 +318,4 @@ class TestWaitingProcess:
         assert data is not None
         await lone.stop()
         await ended(int(data["phone"]))
-        assert (await lone.call(HOOK, params(HOOK))).failure is None  # a new one is started for who still asks
+        assert (await lone.call(HOOK, params(HOOK))).failure == "the customizations are being stopped"

@@ -93,6 +93,19 @@ class TestBadPrograms:
         assert words in verdict.failure
         assert verdict.data == {"phone": "+79991234567"}
 
+    async def test_that_are_being_written_say_so(self, tmp_path: Path) -> None:
+        path = write(tmp_path / HOOK, sh(OK))
+        with path.open("a"):
+            async with running(tmp_path) as customizer:
+                verdict = await customizer.call(HOOK, params(HOOK))
+        assert verdict.failure == f"{HOOK} can't be started: it is being written: close it first"
+
+    async def test_that_may_no_longer_be_run_say_so(self, tmp_path: Path) -> None:
+        async with running(tmp_path, {HOOK: sh(OK)}) as customizer:
+            (tmp_path / HOOK).chmod(0o644)
+            verdict = await customizer.call(HOOK, params(HOOK))
+        assert verdict.failure == f"{HOOK} can't be started: Permission denied"
+
     async def test_fifty_megabytes_on_stderr_are_read_and_dropped(self, tmp_path: Path) -> None:
         verdict = await asked(tmp_path, sh(f"head -c 52428800 /dev/zero | tr '\\0' x >&2; {OK}"))
         assert verdict.data == {"phone": "123"}

@@ -9,12 +9,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from itgrix_kommo.config import HOOKS, Hook
-from itgrix_kommo.customizations import Cancelled, Data, Failed
+from itgrix_kommo.customizations import Cancelled, Data, Failed, workers
 from itgrix_kommo.customizations.job import Job
 from itgrix_kommo.customizations.pool import Pool
-from itgrix_kommo.customizations.workers import Worker
+from itgrix_kommo.customizations.workers import PhpWorker, Worker
 from itgrix_kommo.errors import HookError
-from tests.hook_files import params, running
+from tests.hook_files import params, running, write
 
 HOOK: Hook = "process_call_params"
 SOURCE = f"""
@@ -110,6 +110,37 @@ class TestLog:
                 verdict = await customizer.call(HOOK, params(HOOK), call_id="1.1")
         traced = [line for line in lines if line["event"] == "hook_called"]
         assert [(line["params"], line["data"]) for line in traced] == ([(params(HOOK), verdict.data)] if trace else [])
+
+
+class TestStarting:
+    @pytest.mark.parametrize(
+        ("program", "words"),
+        [
+            ("#!/bin/sh\necho no memory >&2; exit 3\n", "ended during the call (exit status 3): no memory"),
+            ("#!/no/such/shell\n", "No such file or directory"),
+            ("#!/bin/sh\nsleep 60\n", "not ready within 0 s"),
+        ],
+    )
+    async def test_php_that_does_not_come_up_says_why(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, words: str
+    ) -> None:
+        if "sleep" in program:
+            monkeypatch.setattr(workers, "START_TIMEOUT", 0.3)
+        worker = PhpWorker(str(write(tmp_path / "php-cgi", program)))
+        with pytest.raises(HookError) as caught:
+            await worker.start()
+        assert str(caught.value).startswith("php-cgi can't be started: ")
+        assert words in str(caught.value)
+        assert not worker.ready
+
+    async def test_a_call_tells_why_its_process_does_not_come_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.executable", "/no/such/python")
+        async with running(tmp_path, {f"{HOOK}.py": SOURCE}) as customizer:
+            verdict = await customizer.call(HOOK, params(HOOK))
+        assert verdict.failure is not None
+        assert verdict.failure.startswith("python can't be started: [Errno 2] No such file or directory")
 
 
 class Doorman(Worker):

@@ -87,6 +87,8 @@ class Customizer:
         self._settings = settings
         self._look = _Look()
         self._pools: dict[tuple[str, Kind], Pool] = {}
+        self._unrunnable: tuple[str, ...] = ()
+        self._stopped = False
         self.records: dict[Hook, Record] = {hook: Record() for hook in HOOKS}
 
     async def start(self) -> None:
@@ -100,10 +102,12 @@ class Customizer:
             try:
                 self._pool(self._look.findings.files[hook])
             except HookError as error:
-                _log.warning("hook_has_no_workers", hook=hook, error=str(error))
+                self._unrunnable += (f"{self._look.findings.files[hook].path}: {error}",)
+                _log.warning("hook_can_not_run", hook=hook, error=str(error))
 
     async def stop(self) -> None:
-        """Kill all workers. A call that goes on meanwhile fails."""
+        """Kill all workers. Calls that still go on fail, and so do those that come later."""
+        self._stopped = True
         pools, self._pools = self._pools, {}
         await asyncio.gather(*(pool.close() for pool in pools.values()))
 
@@ -114,8 +118,8 @@ class Customizer:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with the directory, with the remedy."""
-        return (*self._look.findings.errors, *self._look.findings.warnings)
+        """What is wrong with the directory and its files, with the remedy."""
+        return (*self._look.findings.errors, *self._look.findings.warnings, *self._unrunnable)
 
     async def call(self, hook: Hook, params: Mapping[str, Any], *, call_id: str = "") -> Verdict:
         """Ask the file of `hook`, if there is one. `params` is its payload, which is not changed; JSON's types only.
@@ -225,6 +229,8 @@ class Customizer:
 
     def _pool(self, file: HookFile) -> Pool:
         """The workers that `file` shares. Raises HookError where there is nothing to run it with."""
+        if self._stopped:
+            raise HookError("the customizations are being stopped")
         lane = CATALOGUE[file.hook].lane
         key = (file.hook if lane is Lane.LIVE else lane.value, file.kind)
         if key not in self._pools:
