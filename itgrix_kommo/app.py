@@ -18,6 +18,7 @@ from itgrix_kommo.ami.settings import AmiSettings
 from itgrix_kommo.calls.numbers import Employee, NumberPlan
 from itgrix_kommo.calls.tracker import Tracker
 from itgrix_kommo.config import Config
+from itgrix_kommo.customizations import Customizer
 from itgrix_kommo.errors import ConfigError
 from itgrix_kommo.kommo.checks import Report, Wanted
 from itgrix_kommo.kommo.client import KommoClient
@@ -27,7 +28,7 @@ from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.intake import registration_of
-from itgrix_kommo.pipeline.registration import Rules
+from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.journal import Journal
 from itgrix_kommo.storage.registrations import Registrations
@@ -89,8 +90,11 @@ class Daemon:
                 Transport(config.kommo.base_url, self._tokens(), limiter, timeout_s=config.kommo.timeout_s)
             )
             client = KommoClient(transport)
+            customizer = Customizer(config.customizations)
+            await customizer.start()
+            stack.push_async_callback(customizer.stop)
             gate = Gate(client, self._wanted(), self._rules)
-            delivery = Delivery(registrations, client, gate, phone_of=self.plan.client_phone)
+            delivery = Delivery(registrations, client, customizer, gate, phone_of=self.plan.client_phone)
             capture = Capture(
                 self.tracker,
                 journal,
@@ -157,13 +161,22 @@ class Daemon:
             self.plan.use_region(report.account.country or None)
         if report.phone_field_id is None:
             raise AssertionError("a report that lets calls through names the phone field")
+        if report.pipeline_id is None or report.status_id is None:
+            raise AssertionError("a report that lets calls through names the pipeline and its stage")
+        numbers = self.config.numbers
         return Rules(
-            phone_field_id=report.phone_field_id,
-            create_contacts=business.create_contacts,
-            default_user_id=business.default_user_id,
-            missed_responsible=business.missed_responsible,
-            tags=business.tags,
+            business=business,
             language=self.config.language,
+            phone_field_id=report.phone_field_id,
+            pipeline_id=report.pipeline_id,
+            status_id=report.status_id,
+            stages=report.stages,
+            unsorted_pipelines=report.unsorted_pipelines,
+            users={user.id: user.name for user in report.users.values()},
+            phones={one.user_id: (one.extension, *one.numbers) for one in self.config.employees},
+            timezone=self.config.node.timezone,
+            blacklist=numbers.blacklist,
+            whitelist=numbers.whitelist,
         )
 
 

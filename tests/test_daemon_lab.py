@@ -140,9 +140,9 @@ class TestCallsAppear:
     async def test_an_answered_call_of_an_unknown_client(self, lab: Lab, host: Host) -> None:
         number = await talked(lab)
         (call,) = await host.calls(1)
-        (contact,) = host.account.contacts.values()
-        assert contact.name == f"Contact {number}"
-        assert (call.note_type, call.entity_id, call.params["call_status"]) == ("call_in", contact.id, 4)
+        (contact,), (lead,) = host.account.contacts.values(), host.account.leads.values()
+        assert (contact.name, lead.name) == (f"Contact {number}", f"{number} - incoming")
+        assert (call.note_type, call.entity_id, call.params["call_status"]) == ("call_in", lead.id, 4)
         assert call.params["call_responsible"] == ANN
 
     async def test_a_second_call_goes_to_the_same_contact(self, lab: Lab, host: Host) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from itgrix_kommo.config import Business, Customizations
+from itgrix_kommo.customizations import Customizer
 from itgrix_kommo.errors import KommoForbidden, KommoRejected, KommoUnauthorized, KommoUnreachable
 from itgrix_kommo.kommo.checks import Report, Wanted
 from itgrix_kommo.kommo.client import KommoClient
@@ -20,7 +22,8 @@ from itgrix_kommo.pipeline import delivery, registration
 from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.intake import registration_of
-from itgrix_kommo.pipeline.registration import Rules, Steps
+from itgrix_kommo.pipeline.registration import Steps
+from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.sandbox import Fault, Sandbox, SandboxOptions
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.registrations import Registration, Registrations, State
@@ -31,7 +34,10 @@ WITHIN = 10.0
 
 def rules_of(report: Report) -> Rules:
     assert report.phone_field_id is not None
-    return Rules(report.phone_field_id, True, None, "entity", ("Itgrix",), "en")  # noqa: FBT003
+    assert report.pipeline_id is not None
+    assert report.status_id is not None
+    business = Business(create_leads="never")
+    return Rules(business, "en", report.phone_field_id, report.pipeline_id, report.status_id)
 
 
 class Office:
@@ -44,6 +50,7 @@ class Office:
         self.delivery = Delivery(
             registrations,
             client,
+            Customizer(Customizations(enabled=False)),
             self.gate,
             phone_of=str,
             backoff=Backoff(attempts=None, first=0.01, ceiling=0.05),
@@ -113,7 +120,7 @@ class TestDelivering:
         row = await office.keep()
         done = await office.reaches(row, State.DONE)
         (note,) = office.sandbox.account.calls
-        assert done.progress["call"]["note_id"] == note.id
+        assert done.progress["call"]["id"] == note.id
 
     async def test_what_was_kept_before_the_start_arrives(self, tmp_path: Path) -> None:
         async with an_office(tmp_path) as office:
@@ -136,6 +143,7 @@ class TestDelivering:
         self, office: Office, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(delivery, "AT_ONCE", 2)
+        monkeypatch.setattr(delivery, "REFILL", 1)
         under_way, most = 0, 0
         walk = Steps.walk
 

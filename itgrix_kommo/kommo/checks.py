@@ -27,7 +27,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found. Ids are None, and mappings empty, where they could not be found out."""
+    """What was found. Ids are None, and mappings empty, where they could not be found out.
+
+    `stages` tells of each pipeline the first stage that takes leads, `unsorted_pipelines` which take incoming leads.
+    """
 
     problems: tuple[Problem, ...] = ()
     account: Account | None = None
@@ -35,6 +38,8 @@ class Report:
     phone_field_id: int | None = None
     pipeline_id: int | None = None
     status_id: int | None = None
+    stages: Mapping[int, int] = field(default_factory=dict)
+    unsorted_pipelines: frozenset[int] = frozenset()
 
     @property
     def can_register(self) -> bool:
@@ -67,7 +72,8 @@ async def examine(client: KommoClient, wanted: Wanted) -> Report:
         phone_field_id, found = judge_phone_field(await client.contact_fields())
         report = replace(report, phone_field_id=phone_field_id, problems=(*report.problems, *found))
         what = "pipelines"
-        stage, found = judge_pipelines(await client.pipelines(), wanted.pipeline_id, wanted.status_id)
+        pipelines = await client.pipelines()
+        stage, found = judge_pipelines(pipelines, wanted.pipeline_id, wanted.status_id)
         report = replace(report, problems=(*report.problems, *found))
         if stage is not None:
             report = replace(report, pipeline_id=stage[0], status_id=stage[1])

@@ -6,19 +6,27 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
 from itgrix_kommo.errors import ItgrixError, KommoError, KommoForbidden, KommoUnreachable, Remedy
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.retry import Backoff
+from itgrix_kommo.pipeline.clients import Clients
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.intake import CALL
-from itgrix_kommo.pipeline.registration import Progress, Rules, Settling, Steps
+from itgrix_kommo.pipeline.mail import Mail
+from itgrix_kommo.pipeline.progress import Progress
+from itgrix_kommo.pipeline.registration import Desk, Earlier, Hooks, Settling, Steps
+from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.storage.registrations import Registration, Registrations, State
 
-AT_ONCE = 8
-"""Registrations under way together: enough to fill Kommo's limit while answers are on their way."""
+AT_ONCE = 200
+"""Registrations under way together: Kommo takes a few requests a second, but what waits for one travels together."""
+
+REFILL = AT_ONCE // 4
+"""So many places have to be free before more rows are looked for: looking costs the same for one as for many."""
 
 LOOK_EVERY = 15.0
 """Seconds after which waiting rows are looked for without news: a command may have put one back in line."""
@@ -28,6 +36,25 @@ AS_LONG_AS_IT_TAKES = Backoff(attempts=None, first=1.0, ceiling=300.0)
 _log = structlog.get_logger(__name__)
 
 
+class ClientsHistory:
+    """What was registered for the client of one registration before it."""
+
+    def __init__(self, registrations: Registrations, registration: Registration) -> None:
+        self._registrations = registrations
+        self._registration = registration
+        self._earlier: list[Earlier] | None = None
+
+    async def earlier(self) -> list[Earlier]:
+        """The latest first. The same client is never served twice at once, so once read it stays true."""
+        if self._earlier is None:
+            rows = await self._registrations.of_client(self._registration.client, before=self._registration.id)
+            self._earlier = [Earlier(row.id, Progress.model_validate(row.progress)) for row in rows]
+        return self._earlier
+
+    async def save(self, number: int, progress: dict[str, Any]) -> None:
+        await self._registrations.save_progress(number, progress)
+
+
 class Delivery:
     """`phone_of` makes the number that is written from the raw one."""
 
@@ -35,6 +62,7 @@ class Delivery:
         self,
         registrations: Registrations,
         client: KommoClient,
+        hooks: Hooks,
         gate: Gate,
         *,
         phone_of: Callable[[str], str],
@@ -43,6 +71,9 @@ class Delivery:
     ) -> None:
         self._registrations = registrations
         self._client = client
+        self._clients = Clients(client)
+        self._mail = Mail(client)
+        self._hooks = hooks
         self._gate = gate
         self._phone_of = phone_of
         self._backoff = backoff or AS_LONG_AS_IT_TAKES
@@ -66,10 +97,11 @@ class Delivery:
             for task in self._running.values():
                 task.cancel()
             await asyncio.gather(*self._running.values(), return_exceptions=True)
+            await self._mail.close()
 
     async def _start_due(self, rules: Rules) -> None:
         free = AT_ONCE - len(self._running)
-        if free <= 0:
+        if free < min(REFILL, AT_ONCE):
             return
         for registration in await self._registrations.due(self._now(), limit=free, busy=list(self._running)):
             task = asyncio.create_task(self._deliver(registration, rules), name=f"registration {registration.call_id}")
@@ -106,14 +138,14 @@ class Delivery:
 
     async def _walk(self, registration: Registration, rules: Rules) -> None:
         call = CALL.validate_python(registration.call)
+        desk = Desk(self._client, self._clients, self._mail, self._hooks, rules, self._now)
         steps = Steps(
             call,
             self._phone_of(call.client.number),
             Progress.model_validate(registration.progress),
-            client=self._client,
-            rules=rules,
-            save=lambda progress: self._registrations.save_progress(registration.id, progress),
-            now=self._now,
+            desk,
+            ClientsHistory(self._registrations, registration),
+            lambda progress: self._registrations.save_progress(registration.id, progress),
         )
         skipped = await steps.walk()
         state = State.SKIPPED if skipped else State.DONE

@@ -13,7 +13,7 @@ import structlog
 from itgrix_kommo.errors import ItgrixError
 from itgrix_kommo.kommo.checks import Problem, Report, Wanted, examine
 from itgrix_kommo.kommo.client import KommoClient
-from itgrix_kommo.pipeline.registration import Rules
+from itgrix_kommo.pipeline.rules import Rules
 
 EXAMINE_OPEN = 3600.0
 """Seconds between looks at an account that was in order: users and fields change rarely, refusals tell at once."""

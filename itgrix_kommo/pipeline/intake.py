@@ -6,12 +6,10 @@ from pydantic import TypeAdapter
 
 from itgrix_kommo.calls.call import Call, CallType
 from itgrix_kommo.calls.numbers import NumberPlan, e164
-from itgrix_kommo.storage.registrations import NewRegistration, State
+from itgrix_kommo.storage.registrations import NewRegistration
 
 CALL: TypeAdapter[Call] = TypeAdapter(Call)
 """A call as the JSON that is kept of it, and back."""
-
-HIDDEN = "the client's number is hidden: nobody to register the call for"
 
 
 def registration_of(call: Call, plan: NumberPlan) -> NewRegistration | None:
@@ -22,10 +20,9 @@ def registration_of(call: Call, plan: NumberPlan) -> NewRegistration | None:
     return NewRegistration(
         call_id=call.id,
         aliases=call.aliases,
+        # Who hides his number is told from everybody else: a customization may still name him.
         client=client_key(phone, plan) if phone else call.id,
         call=CALL.dump_python(call, mode="json"),
-        state=State.WAITING if phone else State.SKIPPED,
-        reason="" if phone else HIDDEN,
     )
 
 

@@ -1,221 +1,509 @@
-"""The registration of one ended call, as durable steps: find the client, or create him, then write the call.
+"""The registration of one ended call, as durable steps, each open to its customization.
 
 What is about to be written is noted in the row first, so that whoever takes the row up again knows that it may have
-been written already, waits until Kommo would show it, and looks before writing a second time.
+been written already, waits until Kommo would show it, and looks before writing a second time. What a customization said
+is in the row, too: nobody is asked twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import structlog
-from pydantic import BaseModel
 
 from itgrix_kommo.calls.call import Call, CallType
+from itgrix_kommo.config import Hook
+from itgrix_kommo.customizations import Verdict
 from itgrix_kommo.errors import KommoRejected
+from itgrix_kommo.kommo import recognition
 from itgrix_kommo.kommo.batches import Added, Outcome, Refused
-from itgrix_kommo.kommo.client import KommoClient
-from itgrix_kommo.kommo.models import Contact
-from itgrix_kommo.pipeline.bodies import ROBOT, call_body, call_note_body, contact_body
-from itgrix_kommo.pipeline.texts import Language
+from itgrix_kommo.kommo.bodies import for_api
+from itgrix_kommo.kommo.client import KommoClient, UnsortedState
+from itgrix_kommo.pipeline.clients import Clients
+from itgrix_kommo.pipeline.mail import Mail
+from itgrix_kommo.pipeline.params import ROBOT, Params
+from itgrix_kommo.pipeline.progress import Card, Deal, Entity, Progress, Writing
+from itgrix_kommo.pipeline.rules import Rules
+from itgrix_kommo.pipeline.texts import TASK_RESULTS
 
 SETTLE = 15.0
 """Seconds after which what was written is found by Kommo's search; before that, not finding it proves nothing."""
 
 ENTITY_NOT_FOUND = 263
 
+HIDDEN = "the client's number is hidden: nobody to register the call for"
+UNWANTED = "need_registration said no"
+NO_ENTITY = "no entity: the client is unknown and nothing may be created for him"
+CANCELLED = "cancelled by customization"
+
 _log = structlog.get_logger(__name__)
 
 
 class Settling(Exception):
-    """Something may have been written a moment ago; whether it was can be seen from `until` on."""
+    """Something may have been written a moment ago; whether it was can be seen from `until` (Unix s) on."""
 
     def __init__(self, until: float) -> None:
         super().__init__(f"waiting for Kommo to show what may have been written, until {until:.0f}")
         self.until = until
 
 
-class FoundContact(BaseModel):
-    """`sole` tells that no other contact has the phone, so Kommo's own matching finds the same one."""
-
-    id: int
-    responsible_id: int
-    created: bool
-    sole: bool
+class Skip(Exception):
+    """This call is not for Kommo; its words say why."""
 
 
-class WrittenCall(BaseModel):
-    note_id: int
-    entity_type: str
-    entity_id: int
-
-
-class Progress(BaseModel):
-    """How far a registration has come; `writing` names the request whose answer is still unknown."""
-
-    phone: str = ""
-    contact: FoundContact | None = None
-    call: WrittenCall | None = None
-    writing: Literal["contact", "call"] | None = None
-    writing_since: float = 0.0
+class Hooks(Protocol):
+    @property
+    def hooks(self) -> Sequence[Hook]: ...
+    async def call(self, hook: Hook, params: dict[str, Any], *, call_id: str = "") -> Verdict: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What the configuration and the account say about every registration."""
+class Earlier:
+    """Another registration of the same client: its row, and what it has written."""
 
-    phone_field_id: int
-    create_contacts: bool
-    default_user_id: int | None
-    missed_responsible: Literal["entity", "rung", "default"]
-    tags: tuple[str, ...]
-    language: Language
+    id: int
+    progress: Progress
 
 
-NO_ENTITY = "no entity: the client is unknown and nothing may be created for him"
+class History(Protocol):
+    """What was registered for the same client before."""
+
+    async def earlier(self) -> list[Earlier]: ...
+    async def save(self, number: int, progress: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every registration works with."""
+
+    client: KommoClient
+    clients: Clients
+    mail: Mail
+    hooks: Hooks
+    rules: Rules
+    now: Callable[[], float]
 
 
 class Steps:
-    """One walk through one registration. `save` makes the progress durable."""
+    """One walk through one registration. `save` makes the progress durable; `raw_phone` has had its replacements."""
 
     def __init__(
         self,
         call: Call,
-        phone: str,
+        raw_phone: str,
         progress: Progress,
-        *,
-        client: KommoClient,
-        rules: Rules,
+        desk: Desk,
+        history: History,
         save: Callable[[dict[str, Any]], Awaitable[None]],
-        now: Callable[[], float],
     ) -> None:
         self.call = call
-        self.phone = phone
         self.progress = progress
-        self._client = client
-        self._rules = rules
+        self._raw_phone = raw_phone
+        self._desk = desk
+        self._rules = desk.rules
+        self._history = history
         self._save_row = save
-        self._now = now
+        self._link = ""
 
     async def walk(self) -> str:
-        """Do what is left to do; why it was skipped, or empty. Raises KommoError or Settling where it can't go on."""
-        progress = self.progress
-        if progress.contact is None:
-            progress.contact = await self._find_contact()
-        if progress.contact is None:
-            if not self._rules.create_contacts:
-                return NO_ENTITY
-            progress.contact = await self._create_contact()
-        if progress.call is None:
-            progress.call = await self._write_call(progress.contact)
+        """Do what is left to do; why it was skipped, or empty. Raises KommoError or Settling when it can't go on."""
+        try:
+            await self._phone()
+            await self._is_wanted()
+            await self._find()
+            await self._create_client()
+            await self._create_lead()
+            await self._write_call()
+            await self._update_contact()
+            await self._update_lead()
+            await self._create_task()
+            await self._close_tasks()
+            await self._afterwards()
+        except Skip as skipped:
+            return str(skipped)
         return ""
 
-    # The client
+    # Whose call, and whether
 
-    async def _find_contact(self) -> FoundContact | None:
-        """The oldest contact with the phone; asked afresh until one is chosen."""
-        contacts = await self._client.find_contacts(self.phone)
-        if not contacts:
-            if self.progress.writing == "contact":
-                self._settle()
-            return None
-        contact = contacts[0]
-        found = FoundContact(
-            id=contact.id,
-            responsible_id=contact.responsible_user_id,
-            created=self.progress.writing == "contact" and len(contacts) == 1,
-            sole=len(contacts) == 1,
+    @property
+    def phone(self) -> str:
+        return self.progress.phone or ""
+
+    async def _phone(self) -> None:
+        if self.progress.phone is None:
+            given = {"phone": self._raw_phone, "call_full": self._full(), "call_stage": "call_ended"}
+            data = await self._ask("process_client_phone", given)
+            await self._save(phone=str(data["phone"]) if data else "")
+        if not self.phone:
+            raise Skip(HIDDEN)
+
+    async def _is_wanted(self) -> None:
+        if self._done("wanted"):
+            return
+        if reason := self._rules.unlisted(self.call, self.phone):
+            raise Skip(reason)
+        data = await self._ask("need_registration", {"call_full": self._full(), "call_stage": "call_ended"})
+        if data is not None and not data["result"]:
+            raise Skip(UNWANTED)
+        await self._finish("wanted")
+
+    # Who the client is
+
+    async def _find(self) -> None:
+        """A client whose entry still waits among the incoming leads has no card yet: his calls go to its lead."""
+        if self.progress.entity is not None or await self._find_unsorted():
+            return
+        found = await self._desk.clients.find(self.phone)
+        if found is None:
+            return
+        made_by_us = self._is_writing("contact")
+        entity = found.entity.model_copy(update={"is_new": made_by_us and found.entity.is_sole})
+        deal = found.open_leads[0] if found.open_leads else None
+        writing = None if made_by_us else self.progress.writing
+        await self._save(entity=entity, open_leads=list(found.open_leads), deal=deal, writing=writing)
+
+    async def _find_unsorted(self) -> bool:
+        for earlier in await self._history.earlier():
+            deal, entity = earlier.progress.deal, earlier.progress.entity
+            if deal is not None and entity is not None and deal.is_unsorted:
+                state = await self._desk.client.unsorted_state(deal.uid, deal.id)
+                if state is UnsortedState.PENDING:
+                    await self._save(entity=entity.model_copy(update={"is_new": False}), deal=deal, open_leads=[])
+                return state is UnsortedState.PENDING
+        return False
+
+    async def _create_client(self) -> None:
+        if self.progress.entity is not None:
+            return
+        stage = self._rules.route(self.call)
+        if (
+            self._rules.business.unsorted
+            and self.call.type is CallType.INCOMING
+            and stage.pipeline_id in self._rules.unsorted_pipelines
+        ):
+            await self._create_unsorted()
+        elif self._rules.business.create_contacts:
+            await self._create_contact()
+        else:
+            raise Skip(NO_ENTITY)
+
+    async def _create_unsorted(self) -> None:
+        params = self._params.unsorted(self._link)
+        data = await self._ask("process_unsorted_creation_params", {**params, "call_full": self._full()})
+        if data is None:
+            raise Skip(f"{CANCELLED}: no entry among the incoming leads")
+        body = for_api("unsorted", {**data, "source_uid": self.call.id})
+        body["metadata"] = {**body.get("metadata", {}), "uniq": self.call.id}
+        if not body["metadata"].get("link"):
+            body["metadata"].pop("link", None)
+
+        async def find(writing: Writing) -> Added | None:
+            entries = await self._desk.client.recent_unsorted(writing.since - recognition.SKEW)
+            entry = recognition.written_unsorted(entries, writing.body)
+            if entry is None:
+                return None
+            contact = entry.contact_ids[0] if entry.contact_ids else 0
+            return Added("", entry.lead_ids[0] if entry.lead_ids else 0, "contacts", contact, entry.uid)
+
+        added = await self._once("unsorted", body, self._desk.mail.unsorted.post, find)
+        deal = Deal(
+            id=added.id, name=str(params["_embedded"]["leads"][0]["name"]), is_new=True, is_unsorted=True, uid=added.uid
         )
-        await self._save(contact=found, writing=None)
-        return found
+        entity = Entity(type="contacts", id=added.entity_id or 0, phones=[self.phone], is_new=True)
+        await self._save(entity=entity, deal=deal, open_leads=[], writing=None)
+        _log.info("unsorted_created", uid=added.uid, lead_id=added.id)
 
-    async def _create_contact(self) -> FoundContact:
+    async def _create_contact(self) -> None:
         responsible = self._responsible(None)
-        body = contact_body(
-            self.phone,
-            field_id=self._rules.phone_field_id,
-            responsible_id=responsible,
-            tags=self._rules.tags,
-            language=self._rules.language,
+        params = self._params.contact(responsible)
+        data = await self._ask("process_contact_creation_params", {**params, "call_full": self._full()})
+        if data is None:
+            raise Skip(f"{CANCELLED}: no contact")
+
+        async def find(_: Writing) -> Added | None:
+            return None  # `_find` has looked already
+
+        body = for_api("contact", data)
+        added = await self._once("contact", body, self._desk.mail.contacts.post, find)
+        entity = Entity(
+            type="contacts",
+            id=added.id,
+            name=str(data.get("name") or ""),
+            phones=[self.phone],
+            responsible_id=int(data.get("responsible_user_id") or ROBOT),
+            is_new=True,
         )
-        added = await self._write("contact", lambda: self._client.create_contacts([body]))
-        created = FoundContact(id=added.id, responsible_id=responsible, created=True, sole=True)
-        await self._save(contact=created, writing=None)
-        _log.info("contact_created", contact_id=created.id)
-        return created
+        await self._save(entity=entity, open_leads=[], writing=None)
+        _log.info("contact_created", contact_id=entity.id)
+
+    async def _create_lead(self) -> None:
+        wanted = self._rules.business.create_leads
+        open_leads = self.progress.open_leads or []
+        deal = self.progress.deal
+        if self._done("lead") or wanted == "never" or (deal is not None and deal.is_unsorted):
+            return
+        if wanted == "no_open_lead" and open_leads:
+            return
+        entity = self._entity
+        responsible = self._responsible(entity)
+        params = self._params.lead(entity, responsible)
+        data = await self._ask("process_lead_creation_params", {**params, "call_full": self._full()})
+        if data is None:
+            await self._finish("lead", note=f"{CANCELLED}: no lead")
+            return
+        body = {key: value for key, value in for_api("lead", data).items() if value != 0}
+        if entity.type == "companies":
+            body["_embedded"] = {**body.get("_embedded", {}), "companies": [{"id": entity.id}]}
+        known = {lead.id for lead in open_leads}
+
+        async def find(writing: Writing) -> Added | None:
+            read = self._desk.client.contact if entity.type == "contacts" else self._desk.client.company
+            card = await read(entity.id)
+            leads = await self._desk.client.leads(card.lead_ids) if card else []
+            lead = recognition.written_lead(leads, writing.body, writing.since, known=known)
+            return Added("", lead.id) if lead else None
+
+        added = await self._once("lead", body, self._desk.mail.leads.post, find)
+        made = Deal(
+            id=added.id,
+            name=str(body.get("name") or ""),
+            responsible_id=int(body.get("responsible_user_id") or ROBOT),
+            pipeline_id=int(body.get("pipeline_id") or 0),
+            status_id=int(body.get("status_id") or 0),
+            is_new=True,
+        )
+        await self._finish("lead", deal=made, writing=None)
+        _log.info("lead_created", lead_id=made.id)
 
     # The call
 
-    async def _write_call(self, contact: FoundContact) -> WrittenCall:
-        if self.progress.writing == "call":
-            written = await self._find_call(contact)
-            if written is not None:
-                await self._save(call=written, writing=None)
-                return written
-            self._settle()
-        body = call_body(
-            self.call,
-            self.phone,
-            responsible_id=self._responsible(contact),
-            language=self._rules.language,
-        )
-        if contact.sole and not contact.created:
+    async def _write_call(self) -> None:
+        if self._done("call"):
+            return
+        params = self._params.call(self._responsible(self._entity), self._link)
+        data = await self._ask("process_call_params", {**params, "call_full": self._full()})
+        if data is None:
+            await self._finish("call", note=f"{CANCELLED}: the call itself is not written")
+            return
+        body = {**for_api("call", data), "uniq": self.call.id, "request_id": self.call.id}
+        responsible = int(body.get("responsible_user_id") or ROBOT)
+        if responsible != ROBOT:
+            body["call_responsible"] = responsible
+        else:
+            body.pop("responsible_user_id", None)
+        if not body.get("link"):
+            body.pop("link", None)
+        card = await self._post_call(body)
+        await self._finish("call", call=card, writing=None)
+        _log.info("call_registered", note_id=card.id, on=f"{card.entity_type}/{card.entity_id}")
+
+    async def _post_call(self, body: dict[str, Any]) -> Card:
+        entity_type, entity_id = self._card()
+        if self._matches_by_itself() and not self._is_writing("call note"):
             try:
-                added = await self._write("call", lambda: self._client.add_calls([body]))
+                added = await self._once("call", body, self._desk.mail.calls.post, self._find_call)
             except KommoRejected as error:
                 if error.status != ENTITY_NOT_FOUND:
                     raise
-                _log.info("call_not_matched", contact_id=contact.id, remedy="it is written as a note on the contact")
+                _log.info("call_not_matched", on=f"{entity_type}/{entity_id}", remedy="it is written there as a note")
             else:
-                return await self._keep_call(added, contact)
-        # Kommo's own matching may not know the contact yet, or may choose another one.
-        note = call_note_body(body, contact.id)
-        added = await self._write("call", lambda: self._client.add_call_notes("contacts", [note]))
-        return await self._keep_call(added, contact)
+                return Card(
+                    id=added.id, entity_type=added.entity_type or entity_type, entity_id=added.entity_id or entity_id
+                )
+        note = call_note(body, entity_id)
+        added = await self._once("call note", note, self._desk.mail.notes(entity_type).post, self._find_call)
+        return Card(id=added.id, entity_type=added.entity_type or entity_type, entity_id=added.entity_id or entity_id)
 
-    async def _keep_call(self, added: Added, contact: FoundContact) -> WrittenCall:
-        written = WrittenCall(
-            note_id=added.id,
-            entity_type=added.entity_type or "contacts",
-            entity_id=added.entity_id or contact.id,
-        )
-        await self._save(call=written, writing=None)
-        _log.info("call_registered", note_id=written.note_id, on=f"{written.entity_type}/{written.entity_id}")
-        return written
+    def _card(self) -> tuple[str, int]:
+        """The card the call and its task stand on, by Kommo's own rule: the one open lead, else the client."""
+        deal = self.progress.deal
+        if deal is not None and (deal.is_new or deal.is_unsorted or len(self.progress.open_leads or []) == 1):
+            return "leads", deal.id
+        return self._entity.type, self._entity.id
 
-    async def _find_call(self, contact: FoundContact) -> WrittenCall | None:
-        """The call's note, on the contact's card or on one of his leads', wherever Kommo's matching put it."""
-        known: Contact | None = await self._client.contact(contact.id)
-        lead_ids = [lead.id for lead in known.embedded.leads] if known is not None else []
-        for note in await self._client.notes("contacts", contact.id):
-            if note.uniq == self.call.id:
-                return WrittenCall(note_id=note.id, entity_type="contacts", entity_id=contact.id)
-        for lead_id in sorted(lead_ids, reverse=True):
-            for note in await self._client.notes("leads", lead_id):
-                if note.uniq == self.call.id:
-                    return WrittenCall(note_id=note.id, entity_type="leads", entity_id=lead_id)
+    def _matches_by_itself(self) -> bool:
+        """Whether Kommo, given the phone, surely finds the card we mean. It may not know yet what we just made."""
+        deal = self.progress.deal
+        made_now = self._entity.is_new or (deal is not None and (deal.is_new or deal.is_unsorted))
+        return self._entity.is_sole and not made_now
+
+    async def _find_call(self, _: Writing) -> Added | None:
+        """Its note, on the client's card or on one of his leads', wherever Kommo's matching put it."""
+        entity, client = self._entity, self._desk.client
+        read = client.contact if entity.type == "contacts" else client.company
+        card = await read(entity.id)
+        note = recognition.written_call(await client.notes(entity.type, entity.id), self.call.id)
+        if note is not None:
+            return Added("", note.id, entity.type, entity.id)
+        deal = self.progress.deal
+        leads = {*(card.lead_ids if card else ()), *((deal.id,) if deal else ())}
+        for lead_id in sorted(leads, reverse=True):
+            note = recognition.written_call(await client.notes("leads", lead_id), self.call.id)
+            if note is not None:
+                return Added("", note.id, "leads", lead_id)
         return None
+
+    # What follows
+
+    async def _update_contact(self) -> None:
+        entity = self._entity
+        if entity.type == "contacts" and not (self.progress.deal and self.progress.deal.is_unsorted):
+            await self._update("process_contact_update_params", "contacts", entity.id, entity.responsible_id)
+
+    async def _update_lead(self) -> None:
+        deal = self.progress.deal
+        if deal is not None and not deal.is_unsorted:
+            await self._update("process_lead_update_params", "leads", deal.id, deal.responsible_id)
+
+    async def _update(self, hook: Hook, entity_type: str, card_id: int, responsible_id: int) -> None:
+        """Who answered may become responsible; a customization may change anything. Nothing is sent for no change."""
+        if self._done(hook):
+            return
+        answered_by = self.call.responsible.id if self.call.responsible else ROBOT
+        wanted = responsible_id
+        if self._rules.business.reassign_on_answer and self.call.was_answered and answered_by != ROBOT:
+            wanted = answered_by
+        if hook not in self._desk.hooks.hooks and wanted == responsible_id:
+            return
+        params = self._params.update(card_id, wanted)
+        data = await self._ask(hook, {**params, "call_full": self._full()})
+        if data is None:
+            await self._finish(hook, note=f"{CANCELLED}: {entity_type}/{card_id} stays as it is")
+            return
+        body = for_api("contact_update" if entity_type == "contacts" else "lead_update", {**data, "id": card_id})
+        if body.get("responsible_user_id") in {ROBOT, responsible_id}:
+            body.pop("responsible_user_id", None)
+        if body.keys() - {"id"}:
+            await self._write(hook, body, self._desk.mail.updates(entity_type).post)
+            _log.info("card_updated", on=f"{entity_type}/{card_id}")
+        await self._finish(hook, writing=None)
+
+    async def _create_task(self) -> None:
+        if self._done("task") or not self._rules.wants_task(self.call):
+            return
+        ended = self.call.ended_at or self.call.started_at
+        if self._desk.now() - ended > self._rules.business.tasks.max_age_hours * 3600:
+            await self._finish("task", note="no task: the call is too long ago")
+            return
+        entity_type, entity_id = self._card()
+        deal = self.progress.deal if entity_type == "leads" else None
+        params = self._params.task(self._entity, deal, self._responsible(self._entity), self._rules.due(ended))
+        data = await self._ask("process_task_creation_params", {**params, "call_full": self._full()})
+        if data is None:
+            await self._finish("task", note=f"{CANCELLED}: no task")
+            return
+        body = {**for_api("task", data), "request_id": self.call.id}
+        if not body.get("responsible_user_id"):
+            body.pop("responsible_user_id", None)
+
+        async def find(writing: Writing) -> Added | None:
+            tasks = await self._desk.client.tasks(body["entity_type"], body["entity_id"])
+            task = recognition.written_task(tasks, writing.body, writing.since, known=await self._known_tasks())
+            return Added("", task.id) if task else None
+
+        added = await self._once("task", body, self._desk.mail.tasks.post, find)
+        task = Card(id=added.id, entity_type=str(body["entity_type"]), entity_id=int(body["entity_id"]))
+        await self._finish("task", task=task, task_closed=bool(body.get("is_completed")), writing=None)
+        _log.info("task_created", task_id=added.id, on=f"{entity_type}/{entity_id}")
+
+    async def _known_tasks(self) -> set[int]:
+        earlier = await self._history.earlier()
+        return {one.progress.task.id for one in earlier if one.progress.task is not None}
+
+    async def _close_tasks(self) -> None:
+        """The client was reached, in whichever direction: nobody need call him back any more."""
+        if self._done("close") or not self.call.was_answered or not self._rules.business.tasks.complete_on_contact:
+            return
+        open_tasks = {
+            one.progress.task.id: one
+            for one in await self._history.earlier()
+            if one.progress.task is not None and not one.progress.task_closed
+        }
+        if open_tasks:
+            words = TASK_RESULTS[self._rules.language]
+            for outcome in await self._desk.client.complete_tasks(open_tasks, words):
+                if not isinstance(outcome, Added | Refused):
+                    raise outcome.error
+            for one in open_tasks.values():
+                closed = one.progress.model_copy(update={"task_closed": True})
+                await self._history.save(one.id, closed.model_dump(mode="json"))
+            _log.info("tasks_completed", task_ids=sorted(open_tasks))
+        await self._finish("close")
+
+    async def _afterwards(self) -> None:
+        if not self._done("post_registration"):
+            await self._ask("post_registration", {"call_full": self._full()})
+            await self._finish("post_registration")
 
     # How it is done
 
-    def _responsible(self, contact: FoundContact | None) -> int:
+    @property
+    def _params(self) -> Params:
+        return Params(self.call, self.phone, self._rules)
+
+    @property
+    def _entity(self) -> Entity:
+        if self.progress.entity is None:
+            raise AssertionError("the steps before have found or created the client")
+        return self.progress.entity
+
+    def _full(self) -> dict[str, Any]:
+        return self._params.full(self.progress.entity, self.progress.deal, self._link)
+
+    def _responsible(self, entity: Entity | None) -> int:
         """The user of the last accepted conversation, or who tried to ring the client; a missed one as configured."""
-        call, rules = self.call, self._rules
-        default = rules.default_user_id or ROBOT
+        call = self.call
+        default = self._rules.route(call).default_user_id
         if call.was_answered:
             return call.responsible.id if call.responsible else default
         rung = call.rung_last.id if call.rung_last else ROBOT
         if call.type is CallType.OUTGOING:
-            return rung if rung != ROBOT else default
-        entity = contact.responsible_id if contact and not contact.created else ROBOT
-        order = {"entity": (entity, rung), "rung": (rung,), "default": ()}[rules.missed_responsible]
+            return rung or default
+        found = entity.responsible_id if entity and not entity.is_new else ROBOT
+        order = {"entity": (found, rung), "rung": (rung,), "default": ()}[self._rules.business.missed_responsible]
         return next((user for user in order if user != ROBOT), default)
 
-    async def _write(self, what: Literal["contact", "call"], send: Callable[[], Awaitable[list[Outcome]]]) -> Added:
-        await self._save(writing=what, writing_since=self._now())
-        (outcome,) = await send()
+    async def _ask(self, hook: Hook, params: dict[str, Any]) -> dict[str, Any] | None:
+        """What goes on after this customization, None where it cancelled; asked once, however often this is walked."""
+        if hook in self.progress.hooks:
+            return self.progress.hooks[hook]
+        verdict = await self._desk.hooks.call(hook, params, call_id=self.call.id)
+        if verdict.answer is not None:
+            notes = [f"{hook} failed: {verdict.failure}"] if verdict.failure else []
+            await self._save(hooks={**self.progress.hooks, hook: verdict.data}, notes=[*self.progress.notes, *notes])
+        return verdict.data
+
+    def _is_writing(self, what: str) -> bool:
+        return self.progress.writing is not None and self.progress.writing.what == what
+
+    async def _once(
+        self,
+        what: str,
+        body: dict[str, Any],
+        send: Callable[[dict[str, Any]], Awaitable[Outcome]],
+        find: Callable[[Writing], Awaitable[Added | None]],
+    ) -> Added:
+        """Write, unless an earlier attempt of ours shows in Kommo."""
+        writing = self.progress.writing
+        if writing is not None and writing.what == what:
+            found = await find(writing)
+            if found is not None:
+                return found
+            if self._desk.now() < writing.since + SETTLE:
+                raise Settling(writing.since + SETTLE)
+        return await self._write(what, body, send)
+
+    async def _write(
+        self, what: str, body: dict[str, Any], send: Callable[[dict[str, Any]], Awaitable[Outcome]]
+    ) -> Added:
+        await self._save(writing=Writing(what=what, since=self._desk.now(), body=body))
+        outcome = await send({"request_id": self.call.id, **body})
+        if isinstance(outcome, Refused) and (instead := self._without_user(body, outcome)) is not None:
+            _log.warning("user_refused", what=what, words=outcome.detail, remedy="the default user takes it")
+            await self._save(writing=Writing(what=what, since=self._desk.now(), body=instead))
+            outcome = await send({"request_id": self.call.id, **instead})
         if isinstance(outcome, Added):
             return outcome
         if isinstance(outcome, Refused):
@@ -228,11 +516,46 @@ class Steps:
             await self._save(writing=None)
         raise outcome.error
 
-    def _settle(self) -> None:
-        until = self.progress.writing_since + SETTLE
-        if self._now() < until:
-            raise Settling(until)
+    def _without_user(self, body: dict[str, Any], refused: Refused) -> dict[str, Any] | None:
+        """The body with the default user where Kommo refused the one it names (deleted, say); None where it did not."""
+        keys = {"responsible_user_id", "created_by", "call_responsible"}
+        if not any(key in f"{refused.title} {refused.detail}" for key in keys):
+            return None
+        default = self._rules.route(self.call).default_user_id
+        instead = _with_user(body, keys, default)
+        if isinstance(body.get("params"), dict):
+            instead["params"] = _with_user(body["params"], keys, default)
+        return instead if instead != body else None
+
+    def _done(self, step: str) -> bool:
+        return step in self.progress.steps
+
+    async def _finish(self, step: str, *, note: str = "", **changes: Any) -> None:
+        notes = [*self.progress.notes, note] if note else self.progress.notes
+        await self._save(steps=[*self.progress.steps, step], notes=notes, **changes)
 
     async def _save(self, **changes: Any) -> None:
         self.progress = self.progress.model_copy(update=changes)
         await self._save_row(self.progress.model_dump(mode="json"))
+
+
+def _with_user(body: dict[str, Any], keys: set[str], user_id: int) -> dict[str, Any]:
+    if user_id == ROBOT:
+        return {
+            key: ROBOT if key == "created_by" else value
+            for key, value in body.items()
+            if key not in keys - {"created_by"}
+        }
+    return {key: user_id if key in keys else value for key, value in body.items()}
+
+
+def call_note(body: dict[str, Any], entity_id: int) -> dict[str, Any]:
+    """The same call as a note on a card of our choice."""
+    note = {
+        "entity_id": entity_id,
+        "note_type": "call_in" if body["direction"] == "inbound" else "call_out",
+        "params": {key: body[key] for key in recognition.CALL_PARAMS if key in body},
+    }
+    return note | {
+        key: body[key] for key in ("created_by", "responsible_user_id", "created_at", "request_id") if key in body
+    }

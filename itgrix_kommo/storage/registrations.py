@@ -101,6 +101,18 @@ class Registrations:
         async with self._database.reading() as connection:
             return [_registration(row) for row in (await connection.execute(query)).mappings()]
 
+    async def of_client(self, client: str, *, before: int, limit: int = 50) -> list[Registration]:
+        """The client's registrations older than `before`, the latest first."""
+        table = registrations
+        query = (
+            sa.select(table)
+            .where(table.c.node == self._node, table.c.client == client, table.c.id < before)
+            .order_by(table.c.id.desc())
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            return [_registration(row) for row in (await connection.execute(query)).mappings()]
+
     async def next_due(self) -> float | None:
         """When the next waiting one is due, in Unix seconds."""
         query = sa.select(sa.func.min(registrations.c.due_at)).where(

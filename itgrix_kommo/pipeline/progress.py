@@ -1,0 +1,93 @@
+"""How far a registration has come: what its row keeps, so that whoever takes it up again does nothing twice."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from itgrix_kommo.kommo.models import Company, Contact, Lead
+
+ClientType = Literal["contacts", "companies"]
+
+
+class Entity(BaseModel):
+    """Who was found in, or created for, the client. `is_sole`: nobody else has the phone."""
+
+    type: ClientType
+    id: int
+    name: str = ""
+    phones: list[str] = []
+    responsible_id: int = 0
+    is_new: bool = False
+    is_sole: bool = True
+
+    @classmethod
+    def of(cls, found: Contact | Company, *, is_sole: bool, is_new: bool = False) -> Entity:
+        return cls(
+            type="contacts" if isinstance(found, Contact) else "companies",
+            id=found.id,
+            name=found.name,
+            phones=found.phones(),
+            responsible_id=found.responsible_user_id,
+            is_new=is_new,
+            is_sole=is_sole,
+        )
+
+
+class Deal(BaseModel):
+    """The client's lead that the call belongs to: the one that is open, or the one we made. `is_unsorted`: it waits
+    among the incoming ones under `uid`.
+    """
+
+    id: int
+    name: str = ""
+    responsible_id: int = 0
+    pipeline_id: int = 0
+    status_id: int = 0
+    is_new: bool = False
+    is_unsorted: bool = False
+    uid: str = ""
+
+    @classmethod
+    def of(cls, lead: Lead, *, is_new: bool = False) -> Deal:
+        return cls(
+            id=lead.id,
+            name=lead.name,
+            responsible_id=lead.responsible_user_id,
+            pipeline_id=lead.pipeline_id,
+            status_id=lead.status_id,
+            is_new=is_new,
+        )
+
+
+class Card(BaseModel):
+    """Where a call or task stands in Kommo."""
+
+    id: int
+    entity_type: str
+    entity_id: int
+
+
+class Writing(BaseModel):
+    """A request whose answer is not known: what it writes, since when (Unix s), and with which body."""
+
+    what: str
+    since: float
+    body: dict[str, Any]
+
+
+class Progress(BaseModel):
+    """`hooks` are the verdicts of customizations by name (None: cancelled); `steps` are those that are done."""
+
+    phone: str | None = None
+    hooks: dict[str, dict[str, Any] | None] = {}
+    entity: Entity | None = None
+    open_leads: list[Deal] | None = None
+    deal: Deal | None = None
+    call: Card | None = None
+    task: Card | None = None
+    task_closed: bool = False
+    steps: list[str] = []
+    notes: list[str] = []
+    writing: Writing | None = None
