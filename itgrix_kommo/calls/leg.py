@@ -99,6 +99,7 @@ class Leg:
     sent_by: Leg | None = None
     given_up_on: bool = False
     took_over: bool = False
+    requested_told: bool = False
     accepted_told: bool = False
     room: Room | None = None
     is_parked: bool = False
@@ -185,13 +186,14 @@ class Leg:
         if self.talking:
             if self.talks[-1].outside == outside:
                 return False
-            self.talks[-1].until = at
+            self.disconnect(at)
         self.talks.append(Talk(at, None, outside))
         return first
 
     def disconnect(self, at: float) -> None:
         if self.talking:
-            self.talks[-1].until = at
+            # What ended unseen is dated back, but never to before it began.
+            self.talks[-1].until = max(at, self.talks[-1].since)
 
     def askers(self) -> Iterator[Leg]:
         """The legs for whom this one was rung, the nearest first, through Local channels to the one it began with."""

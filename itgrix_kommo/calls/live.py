@@ -14,10 +14,7 @@ from itgrix_kommo.calls.outcome import End, Outcome
 
 @dataclass(slots=True, eq=False)
 class LiveCall:
-    """All channels tied by linkedid, bridge or transfer. `id` is the oldest linkedid, `aliases` all it ever had.
-
-    `silent_since` is when its last channel ended.
-    """
+    """All channels tied by linkedid, bridge or transfer. `id` is the oldest linkedid, `aliases` all it ever had."""
 
     id: str
     plan: NumberPlan
@@ -26,7 +23,6 @@ class LiveCall:
     aliases: set[str] = field(default_factory=set)
     notes: list[Note] = field(default_factory=list)
     live_legs: int = 0
-    silent_since: float | None = None
     _sides: dict[str, bool] = field(default_factory=dict)
     _client: tuple[Leg | None] | None = None
 
@@ -40,6 +36,10 @@ class LiveCall:
     def main(self) -> Leg:
         """The channel whose uniqueid is the call's id; where it was never seen, the oldest that was."""
         return self.legs.get(self.id) or next(iter(self.legs.values()))
+
+    def last_end(self) -> float:
+        """When the last of its channels that are gone ended, in Unix seconds."""
+        return max((leg.ended_at for leg in self.legs.values() if leg.ended_at is not None), default=self.started_at)
 
     def caller(self) -> Leg:
         """Whose wish the call was: the main leg, or the phone behind an originated Local channel."""
@@ -162,9 +162,14 @@ class LiveCall:
             return False
         if leg.origin is Origin.DIALLED:
             return leg.rung_at is not None
-        if leg is self.main or leg is self.caller() or not leg.talks:
+        if not leg.talks or (leg in {self.main, self.caller()} and not self._called_by_client()):
             return False
         return leg.took_over or (self.is_internal(leg) and leg.talk(outside=True) is not None)
+
+    def _called_by_client(self) -> bool:
+        """Then who called before him (into a conference, as an agent of a queue) was not calling him."""
+        client = self.client_leg()
+        return client is not None and client.origin is Origin.CALLED_IN
 
     def conversations(self) -> list[Leg]:
         return sorted((leg for leg in self.legs.values() if self.is_conversation(leg)), key=lambda leg: leg.started_at)

@@ -37,9 +37,6 @@ class Rooms:
     def __len__(self) -> int:
         return len(self._rooms)
 
-    def known(self, bridge_id: str) -> Room | None:
-        return self._rooms.get(bridge_id)
-
     def of(self, bridge: Bridge) -> Room:
         """The room of this bridge, made if it is new."""
         room = self._rooms.get(bridge.id)
@@ -69,7 +66,11 @@ class Rooms:
         leg.room = None
         room.legs.pop(leg.uniqueid, None)
         leg.disconnect(at)
-        self.listen(at, room)
+        if room.legs:
+            self.listen(at, room)
+        else:
+            # An empty one is forgotten: its end may never be told, and who enters it again tells what it is.
+            self._rooms.pop(room.id, None)
         if leg.is_local and leg.other_half is not None and leg.other_half.room is not None:
             self.listen(at, leg.other_half.room)
 

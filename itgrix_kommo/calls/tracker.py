@@ -47,7 +47,7 @@ class Tracker:
         self._legs: dict[str, Leg] = {}
         self._call_of: dict[str, LiveCall] = {}
         self._rooms = Rooms(on_meeting=self._on_meeting, on_talk=self._on_talk)
-        self._silent: dict[str, LiveCall] = {}
+        self._silent_since: dict[str, float] = {}
         self._due = math.inf
         self._ended: dict[str, float] = {}
         self._forwards: dict[str, Leg] = {}
@@ -64,7 +64,6 @@ class Tracker:
             ev.DialBegin: self._on_dial_begin,
             ev.DialState: self._on_dial_state,
             ev.DialEnd: self._on_dial_end,
-            ev.BridgeCreate: self._on_bridge_create,
             ev.BridgeEnter: self._on_bridge_enter,
             ev.BridgeLeave: self._on_bridge_leave,
             ev.BridgeDestroy: self._on_bridge_destroy,
@@ -103,7 +102,9 @@ class Tracker:
         """End what nothing was heard of for hours: its hangup was lost."""
         for leg in [leg for leg in self._legs.values() if leg.live and now - leg.heard_at > STALE_AFTER]:
             self._end_unseen(leg, leg.heard_at, now)
-        return self.advance(now)
+        stages = self.advance(now)
+        self._forget_ended(now)
+        return stages
 
     def pass_over(self, ids: frozenset[str], at: float) -> None:
         """These linkedids and uniqueids belong to calls that are dealt with: events of theirs up to `at` are late."""
@@ -155,9 +156,7 @@ class Tracker:
         self._call_of[leg.uniqueid] = call
         call.live_legs += 1
         call.changed()
-        if call.silent_since is not None:
-            call.silent_since = None
-            self._silent.pop(call.id, None)
+        self._silent_since.pop(call.id, None)
         return leg
 
     def _tie(self, at: float, one: LiveCall, other: LiveCall | None, why: str) -> None:
@@ -172,15 +171,16 @@ class Tracker:
         kept.changed()
         kept.live_legs += gone.live_legs
         kept.started_at = min(kept.started_at, gone.started_at)
-        kept.notes = sorted(kept.notes + gone.notes)
+        kept.notes = sorted(kept.notes + gone.notes, key=lambda note: note.at)
         kept.aliases |= gone.aliases
         for alias in gone.aliases:
             self._call_of[alias] = kept
         del self.calls[gone.id]
-        self._silent.pop(gone.id, None)
-        if kept.live_legs and kept.silent_since is not None:
-            kept.silent_since = None
-            self._silent.pop(kept.id, None)
+        self._silent_since.pop(gone.id, None)
+        if kept.live_legs:
+            self._silent_since.pop(kept.id, None)
+        else:
+            self._silent_since[kept.id] = kept.last_end()
 
     def _end_leg(self, at: float, leg: Leg) -> None:
         if not leg.live:
@@ -195,28 +195,32 @@ class Tracker:
             self._emit(at, StageName.ENDED, leg)
         call.live_legs -= 1
         if call.live_legs == 0:
-            call.silent_since = at
-            self._silent[call.id] = call
-            self._due = min(self._due, at + self._grace)
+            self._silent_since[call.id] = call.last_end()
+            self._due = min(self._due, call.last_end() + self._grace)
 
     def _end_unseen(self, leg: Leg, last_known: float, now: float) -> None:
+        if leg.talks:
+            last_known = max(last_known, leg.talks[-1].since)
         leg.call.note(now, f"{leg.name} is gone; its hangup was not seen, it was last known at {last_known:.0f}")
         self._end_leg(last_known, leg)
 
     def _finish_silent(self, now: float) -> None:
-        for leg, at in self._condemned:
+        lost = [(leg, at) for leg, at in self._condemned if now - at >= self._grace]
+        self._condemned = [(leg, at) for leg, at in self._condemned if now - at < self._grace]
+        for leg, at in lost:
             if leg.live:
                 self._end_unseen(leg, at, now)
-        self._condemned.clear()
-        for call in [call for call in self._silent.values() if now - (call.silent_since or now) >= self._grace]:
-            del self._silent[call.id]
-            self._finish(call)
-        self._due = min((call.silent_since or now for call in self._silent.values()), default=math.inf) + self._grace
+        for call_id in [call_id for call_id, since in self._silent_since.items() if now - since >= self._grace]:
+            self._finish(self.calls[call_id], self._silent_since.pop(call_id), now)
+        waiting = [*self._silent_since.values(), *(at for _, at in self._condemned)]
+        self._due = min(waiting, default=math.inf) + self._grace
+        self._forget_ended(now)
+
+    def _forget_ended(self, now: float) -> None:
         while self._ended and now - next(iter(self._ended.values())) > REMEMBER_ENDED:
             del self._ended[next(iter(self._ended))]
 
-    def _finish(self, call: LiveCall) -> None:
-        ended_at = call.silent_since or call.started_at
+    def _finish(self, call: LiveCall, ended_at: float, now: float) -> None:
         view = freeze(call, ended_at)
         self._stages.append(Stage(ended_at, StageName.CALL_ENDED, view, ""))
         del self.calls[call.id]
@@ -225,7 +229,7 @@ class Tracker:
             self._forwards.pop(uniqueid, None)
         for alias in call.aliases:
             self._call_of.pop(alias, None)
-            self._ended[alias] = ended_at
+            self._ended[alias] = now
 
     # Talk
 
@@ -289,7 +293,7 @@ class Tracker:
     def _on_dial_begin(self, event: ev.DialBegin) -> None:
         source = self._leg(event.at, event.source) if event.source else None
         leg = self._leg(event.at, event.dest)
-        if leg is None:
+        if leg is None or not leg.live:
             return
         leg.dial_string = event.dial_string
         leg.rung_at = event.at
@@ -304,7 +308,8 @@ class Tracker:
         leg.call.changed()
         if leg.is_phone:
             leg.call.note(event.at, f"{leg.name} is rung for {source.root().name if source else 'nobody'}")
-        if leg.call.is_conversation(leg):
+        if leg.call.is_conversation(leg) and not (leg.requested_told or leg.accepted_told):
+            leg.requested_told = True
             self._emit(event.at, StageName.REQUESTED, leg)
 
     @staticmethod
@@ -341,12 +346,9 @@ class Tracker:
             onward = f", forwarded to {event.forward}" if event.forward else ""
             leg.call.note(event.at, f"{leg.name}: dialling ended with {event.status}{onward}")
 
-    def _on_bridge_create(self, event: ev.BridgeCreate) -> None:
-        self._rooms.of(event.bridge)
-
     def _on_bridge_enter(self, event: ev.BridgeEnter) -> None:
         leg = self._leg(event.at, event.channel)
-        if leg is None:
+        if leg is None or not leg.live:
             return
         swapped = self._legs.get(event.swap_uniqueid)
         if swapped is not None and swapped is not leg:
@@ -462,12 +464,14 @@ class Tracker:
         for known in [leg for leg in self._legs.values() if leg.live and leg.uniqueid not in exists]:
             if known.heard_at < event.asked_at:
                 self._end_unseen(known, max(known.heard_at, event.blind_since or 0.0), event.at)
-        for bridge in event.bridges:
-            self._rooms.of(bridge)
+        bridges = {bridge.id: bridge for bridge in event.bridges}
         for live in sorted(event.channels, key=lambda live: age(live.channel.uniqueid)):
-            self._resync_channel(event.at, live)
+            known = self._legs.get(live.channel.uniqueid)
+            if known is not None and known.heard_at < event.asked_at and not live.bridge_id:
+                self._rooms.leave(max(known.heard_at, event.blind_since or 0.0), known)
+            self._resync_channel(event.at, live, bridges.get(live.bridge_id))
 
-    def _resync_channel(self, at: float, live: ev.LiveChannel) -> None:
+    def _resync_channel(self, at: float, live: ev.LiveChannel, bridge: ev.Bridge | None) -> None:
         known = live.channel.uniqueid in self._legs
         leg = self._leg(at if known else live.started_at, live.channel)
         if leg is None or not leg.live:
@@ -481,9 +485,17 @@ class Tracker:
             leg.call.note(at, f"{leg.name} exists; its beginning was not seen")
         if place := PLACE_OF_APPLICATION.get(live.application.lower()):
             leg.move_to(place)
-        room = self._rooms.known(live.bridge_id)
-        if room is not None and leg.room is not room:
-            self._rooms.enter(at, leg, room)
+        if leg.is_local and leg.other_half is None:
+            self._pair_by_name(leg)
+        if bridge is not None:
+            self._rooms.enter(at, leg, self._rooms.of(bridge))
+
+    @staticmethod
+    def _pair_by_name(leg: Leg) -> None:
+        """The names of the halves of a Local channel differ in their last digit only."""
+        for other in leg.call.legs.values():
+            if other is not leg and other.live and other.name[:-1] == leg.name[:-1]:
+                leg.other_half, other.other_half = other, leg
 
     def _on_endpoints(self, event: ev.Endpoints) -> None:
         self.plan.learn_endpoints(event.names)
