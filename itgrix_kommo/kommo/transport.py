@@ -23,7 +23,7 @@ from itgrix_kommo.kommo.bodies import without_nulls
 from itgrix_kommo.kommo.breaker import Breaker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import SimpleNamespace, TracebackType
 
     from itgrix_kommo.kommo.limiter import Limiter, Priority, Slot
@@ -53,11 +53,16 @@ class TokenSource(Protocol):
         ...
 
 
+def is_token(text: str) -> bool:
+    """Whether this can stand in a header: one word of ASCII."""
+    return text.isascii() and text.isprintable() and text.split() == [text]
+
+
 class LongLivedToken:
     """A token made by hand in Kommo: nothing but a person renews it."""
 
     def __init__(self, token: str) -> None:
-        if not (token.isascii() and token.isprintable() and token.split() == [token]):
+        if not is_token(token):
             raise ConfigError("kommo.access_token: empty, or characters that no token has: copy it from Kommo again")
         self._token = token
 
@@ -71,14 +76,14 @@ class LongLivedToken:
 class Transport:
     """Sends requests to one account, each in a slot of the limiter; an async context manager.
 
-    `timeout_s` counts from the moment a request may go out: the wait for a slot is not in it, whoever has a deadline
-    of his own cancels.
+    Without `tokens` it sends none, as the OAuth exchange needs it. `timeout_s` counts from the moment a request may go
+    out: the wait for a slot is not in it, whoever has a deadline of his own cancels.
     """
 
     def __init__(
         self,
         base_url: str,
-        tokens: TokenSource,
+        tokens: TokenSource | None,
         limiter: Limiter,
         *,
         timeout_s: float = 10.0,
@@ -129,9 +134,12 @@ class Transport:
     ) -> Answer:
         """The answer to one request, or a KommoError whose `may_have_happened` tells of a write what is known.
 
-        `path` begins with ``/``; `body` is a list or mapping of JSON's own types, nulls are left out of it.
+        `path` begins with ``/``; `body` is a list or mapping of JSON's own types, nulls are left out of it. A callable
+        makes it in the moment it may go out; what it raises ends the request, and nothing was sent.
         """
-        data = None if body is None else encode(f"{method} {path}", body)
+        data = body if body is None or callable(body) else encode(f"{method} {path}", body)
+        if self._tokens is None:
+            return await self._send(method, path, params, data, None, priority)
         token = await self._tokens.token()
         try:
             return await self._send(method, path, params, data, token, priority)
@@ -146,12 +154,14 @@ class Transport:
         method: str,
         path: str,
         params: Sequence[tuple[str, str]],
-        data: bytes | None,
-        token: str,
+        data: bytes | Callable[[], object] | None,
+        token: str | None,
         priority: Priority,
     ) -> Answer:
         self.breaker.check()
         async with self.limiter.slot(priority) as slot:
+            if callable(data):
+                data = encode(f"{method} {path}", data())
             self.breaker.enter()
             status, raw = await self._exchange(method, path, params, data, token, slot)
             return self._judge(method, path, status, raw)
@@ -162,13 +172,13 @@ class Transport:
         path: str,
         params: Sequence[tuple[str, str]],
         data: bytes | None,
-        token: str,
+        token: str | None,
         slot: Slot,
     ) -> tuple[int, bytes]:
         if self._session is None:
             message = "the transport is not open: use it inside `async with`"
             raise RuntimeError(message)
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         if data is not None:
             headers["Content-Type"] = "application/json"
         loop = asyncio.get_running_loop()

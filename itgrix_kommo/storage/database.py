@@ -46,6 +46,24 @@ aliases = sa.Table(
     sa.Column("registration_id", sa.ForeignKey("registrations.id", ondelete="CASCADE"), nullable=False, index=True),
 )
 
+grants = sa.Table(
+    "grants",
+    metadata,
+    sa.Column("client_id", sa.String(64), primary_key=True),
+    sa.Column("access_token", sa.Text, nullable=False),
+    sa.Column("refresh_token", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Column("previous", sa.Text, nullable=False, default=""),
+)
+
+phonebook = sa.Table(
+    "phonebook",
+    metadata,
+    sa.Column("phone", sa.String(32), primary_key=True),
+    sa.Column("listing", sa.JSON, nullable=False),
+    sa.Column("used_at", sa.Double, nullable=False, index=True),
+)
+
 
 class Database:
     """An open database. Writers take turns, so that what is written in order is committed in order."""
@@ -64,7 +82,7 @@ class Database:
         """
         path = make_url(url).database if url.startswith("sqlite") else None
         lock_file = _claim(Path(path)) if path and path != ":memory:" and not beside_daemon else None
-        engine = create_async_engine(url)
+        engine = create_async_engine(url, hide_parameters=True)  # tokens and phones don't belong into a log
         if url.startswith("sqlite"):
             sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         database = cls(engine, lock_file)
@@ -92,6 +110,12 @@ class Database:
             except SQLAlchemyError as error:
                 raise _storage_error(error) from error
 
+    async def make_durable(self) -> None:
+        """Let what was committed survive a power cut too: for the rare row that can't be had again."""
+        if self._engine.dialect.name == "sqlite":
+            async with self.writing() as connection:
+                await connection.execute(sa.text("PRAGMA wal_checkpoint(PASSIVE)"))
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         try:
@@ -111,6 +135,7 @@ def _claim(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         path.touch(mode=0o600)
+        path.chmod(0o600)  # tokens are in it, and a file put back from a backup may be anybody's to read
         lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageError(

@@ -1,0 +1,45 @@
+"""The OAuth grant: the one row whose loss needs a person to mend.
+
+The SQLite file is its owner's alone (0600). In a shared database the grant is as safe as that database's accounts.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from itgrix_kommo.kommo.oauth import Grant
+from itgrix_kommo.storage.database import Database, grants
+
+
+class Tokens:
+    """A `GrantStore`: the grant of one integration, by its `client_id`."""
+
+    def __init__(self, database: Database, client_id: str) -> None:
+        self._database = database
+        self._client_id = client_id
+
+    async def load(self) -> Grant | None:
+        query = sa.select(grants).where(grants.c.client_id == self._client_id)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        if row is None:
+            return None
+        return Grant(row["access_token"], row["refresh_token"], row["expires_at"], row["previous"])
+
+    async def save(self, grant: Grant, *, replacing: Grant | None) -> bool:
+        values = {
+            "access_token": grant.access_token,
+            "refresh_token": grant.refresh_token,
+            "expires_at": grant.expires_at,
+            "previous": grant.previous,
+        }
+        update = sa.update(grants).where(grants.c.client_id == self._client_id).values(**values)
+        if replacing is not None:
+            update = update.where(grants.c.refresh_token == replacing.refresh_token)
+        async with self._database.writing() as connection:
+            is_kept = (await connection.execute(update)).rowcount == 1
+            if not is_kept and replacing is None:
+                await connection.execute(sa.insert(grants).values(client_id=self._client_id, **values))
+                is_kept = True
+        await self._database.make_durable()
+        return is_kept
