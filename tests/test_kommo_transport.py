@@ -177,6 +177,36 @@ class TestRequest:
         await get(transport)
         assert "cookie" not in server.received[1].headers
 
+    async def test_without_tokens_none_is_sent(self, server: ScriptedServer) -> None:
+        server.replies = [reply(200, {})]
+        async with Transport(server.url, None, Limiter(7)) as transport:
+            await post(transport)
+        assert "authorization" not in server.received[0].headers
+
+    async def test_a_body_may_be_made_when_it_is_its_turn(self, server: ScriptedServer) -> None:
+        server.replies = [reply(200, {}), reply(200, {})]
+        async with Transport(server.url, LongLivedToken(TOKEN), Limiter(1)) as transport:
+            waiting = ["first"]
+            first = asyncio.create_task(post(transport, body=lambda: list(waiting)))
+            second = asyncio.create_task(post(transport, body=lambda: list(waiting)))
+            await first
+            waiting.append("second")
+            await second
+        assert [json.loads(got.body) for got in server.received] == [["first"], ["first", "second"]]
+
+    async def test_a_body_that_comes_to_nothing_is_not_sent_and_costs_no_slot(self, server: ScriptedServer) -> None:
+        def nothing() -> object:
+            raise LookupError
+
+        server.replies = [reply(200, {})]
+        async with Transport(server.url, LongLivedToken(TOKEN), Limiter(1)) as transport:
+            for _ in range(3):
+                with pytest.raises(LookupError):
+                    await post(transport, body=nothing)
+            async with asyncio.timeout(0.9):
+                await post(transport)
+        assert len(server.received) == 1
+
     async def test_outside_of_async_with_it_is_closed(self, server: ScriptedServer) -> None:
         with pytest.raises(RuntimeError, match="async with"):
             await get(Transport(server.url, LongLivedToken(TOKEN), Limiter(7)))

@@ -84,7 +84,7 @@ class Limiter:
         if not 1 <= per_second <= MOST_PER_SECOND:
             message = f"requests_per_second: {per_second} is not possible: give a number from 1 to {MOST_PER_SECOND}"
             raise ValueError(message)
-        self._per_second = per_second
+        self.per_second = per_second
         self._clock: Clock = asyncio.get_running_loop() if clock is None else clock
         self._held: list[Slot] = []
         self._queue: list[tuple[Priority, int, asyncio.Future[Slot]]] = []
@@ -159,6 +159,6 @@ class Limiter:
 
     def _wait(self, now: float) -> float:
         """Seconds until the next slot is free; infinite while every slot waits for its connection."""
-        full = len(self._held) >= self._per_second
+        full = len(self._held) >= self.per_second
         free_at = min(slot.free_at for slot in self._held) if full else -inf
         return max(free_at, self._paused_until) - now
