@@ -99,6 +99,9 @@ class TestAnswers:
     async def test_an_answer_counts_once(self, server: AmiServer, link: AmiLink) -> None:
         server.answers["Getvar"] = "Response: Success\r\nActionID: {id}\r\nValue: first\r\n\r\n" + REFUSED
         assert (await link.send({"Action": "Getvar"})).get("Value") == "first"
+        server.answers["Getvar"] = SUCCESS
+        await link.send({"Action": "Getvar"})
+        assert len(server.sessions) == 1
 
     async def test_a_list_without_end_is_given_up(
         self, server: AmiServer, link: AmiLink, monkeypatch: pytest.MonkeyPatch

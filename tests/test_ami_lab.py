@@ -27,6 +27,11 @@ async def heard(lab: Lab) -> AsyncIterator[Listener]:
         yield listening
 
 
+def frames_of(listener: Listener) -> list[bytes]:
+    """What Asterisk sent by itself."""
+    return [each.frame for each in listener.received if not isinstance(each.event, ev.Resync | ev.Endpoints)]
+
+
 class TestAsterisk:
     async def test_lets_us_in_and_filters(self, lab: Lab, heard: Listener) -> None:
         status = heard.link.status
@@ -56,6 +61,24 @@ class TestAsterisk:
         events = [each for each in heard.received if not isinstance(each.event, ev.Resync | ev.Endpoints)]
         assert after.messages - before.messages == after.events - before.events <= len(events)
         assert sieve(each.frame for each in events) == [each.frame for each in events]
+
+    async def test_filters_take_nothing_from_us(self, lab: Lab, heard: Listener) -> None:
+        unfiltered = Listener(lab.pair.pbx.ports.ami, secret="itgrix-secret")
+        unfiltered.link._use_filters = False
+        async with unfiltered:
+            await unfiltered.hears(ev.Endpoints)
+            client, maria = lab.client(), lab.phone(202)
+            await client.calls("4958880601")
+            await maria.answers()
+            await maria.talks()
+            await client.hangs_up()
+            await lab.quiet()
+            await unfiltered.hears_that(lambda: frames_of(heard) == frames_of(unfiltered), "the same by both")
+        assert any(b"CDR(recordingfile)=" in frame for frame in frames_of(heard))
+        assert {"Newexten", "VarSet", "DialEnd", "BridgeEnter", "LocalBridge"} <= {
+            type(event).__name__ for event in heard.events
+        }
+        assert heard.link.status.messages < unfiltered.link.status.messages / 3
 
     async def test_a_call_is_heard_in_full(self, lab: Lab, heard: Listener) -> None:
         client, anna = lab.client(), lab.phone(101)

@@ -177,11 +177,14 @@ class TestNoAsterisk:
         assert len(server.sessions) == 1
 
     async def test_it_can_be_stopped_at_any_moment(self, server: AmiServer) -> None:
-        pace = replace(QUICK, retry_first=0.0, retry_ceiling=0.0)
-        for turns in range(1, 200):
-            async with Listener(server.port, pace=pace):
-                if turns % 2 and server.sessions:
-                    server.sessions[-1].hang_up()
+        for turns in range(1, 100):
+            async with Listener(server.port):
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+        for turns in range(30):
+            async with Listener(server.port) as listener:
+                await listener.hears(ev.Resync)
+                server.sessions[-1].hang_up()
                 for _ in range(turns):
                     await asyncio.sleep(0)
 
