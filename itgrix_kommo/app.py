@@ -19,7 +19,7 @@ from itgrix_kommo.calls.numbers import Employee, NumberPlan
 from itgrix_kommo.calls.tracker import Tracker
 from itgrix_kommo.config import Config
 from itgrix_kommo.customizations import Customizer
-from itgrix_kommo.errors import ConfigError
+from itgrix_kommo.errors import ConfigError, HooksUnusable
 from itgrix_kommo.kommo.checks import Report, Wanted
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import WINDOW, Limiter
@@ -91,8 +91,12 @@ class Daemon:
             )
             client = KommoClient(transport)
             customizer = Customizer(config.customizations)
-            await customizer.start()
             stack.push_async_callback(customizer.stop)
+            try:
+                await customizer.start()
+            except HooksUnusable as error:
+                # Calls are captured all the same; the directory is looked at again while the daemon runs.
+                _log.error("customizations_unusable", error=str(error))
             gate = Gate(client, self._wanted(), self._rules)
             delivery = Delivery(registrations, client, customizer, gate, phone_of=self.plan.client_phone)
             capture = Capture(

@@ -1,0 +1,114 @@
+"""The live path: what happens while the phones still ring. Immediate, and lost where it can't be so.
+
+At each stage of a conversation the two customizations that belong there are asked, and the pop-up goes out to whose
+phone rings. Nothing here delays a call or its registration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Any, Literal, Protocol
+
+import structlog
+
+from itgrix_kommo.calls.call import Call, CallType, Stage, StageName
+from itgrix_kommo.customizations import Customizer
+
+AT_ONCE = 500
+"""Stages that may be under way together; beyond that customizations are so slow that the live path is lost anyway."""
+
+_CONVERSATION_STAGES = frozenset({StageName.REQUESTED, StageName.ACCEPTED, StageName.ENDED})
+_POPUP_AT = {"ringing": StageName.REQUESTED, "answered": StageName.ACCEPTED}
+
+_log = structlog.get_logger(__name__)
+
+
+class PopupScreen(Protocol):
+    def show(self, phone: str, users: Collection[int]) -> None: ...
+
+
+class LiveStages:
+    """`phone_of` makes the number that is written from the raw one, `full_of` the payload that customizations get."""
+
+    def __init__(
+        self,
+        hooks: Customizer,
+        popups: PopupScreen,
+        *,
+        popup: Literal["ringing", "answered", "off"],
+        phone_of: Callable[[str], str],
+        full_of: Callable[[Call], dict[str, Any]],
+        is_unlisted: Callable[[Call, str], bool],
+    ) -> None:
+        self._hooks = hooks
+        self._popups = popups
+        self._popup_at = _POPUP_AT.get(popup)
+        self._phone_of = phone_of
+        self._full_of = full_of
+        self._is_unlisted = is_unlisted
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._count = 0
+        self._shown: set[tuple[str, int]] = set()
+
+    def on_stage(self, stage: Stage) -> None:
+        """Begin what this stage asks for; stages of one call follow each other."""
+        call = stage.call
+        if stage.name is StageName.CALL_ENDED:
+            self._shown = {(call_id, user) for call_id, user in self._shown if call_id != call.id}
+            return
+        if stage.name not in _CONVERSATION_STAGES or call.type not in {CallType.INCOMING, CallType.OUTGOING}:
+            return
+        asks = {"process_client_phone", "need_registration"} & set(self._hooks.hooks)
+        users = self._viewers(stage)
+        if not asks and not users:
+            return
+        if self._count >= AT_ONCE:
+            _log.warning("stage_lost", call_id=call.id, stage=stage.name.value, remedy="look for slow customizations")
+            return
+        self._count += 1
+        self._shown.update((call.id, user) for user in users)
+        before = self._under_way.get(call.id)
+        task = asyncio.create_task(self._handle(stage, users, before), name=f"{stage.name.value} {call.id}")
+        self._under_way[call.id] = task
+        task.add_done_callback(lambda done: self._finished(call.id, done))
+
+    async def close(self) -> None:
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _finished(self, call_id: str, task: asyncio.Task[None]) -> None:
+        self._count -= 1
+        if self._under_way.get(call_id) is task:
+            del self._under_way[call_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("stage_broke", call_id=call_id, error=repr(error))
+
+    async def _handle(self, stage: Stage, users: list[int], before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        call, name = stage.call, stage.name.value
+        with structlog.contextvars.bound_contextvars(call_id=call.id):
+            given = {"phone": self._phone_of(call.client.number), "call_full": self._full_of(call), "call_stage": name}
+            verdict = await self._hooks.call("process_client_phone", given, call_id=call.id)
+            phone = str(verdict.data["phone"]) if verdict.data else ""
+            if self._is_unlisted(call, phone):
+                return
+            asked = {"call_full": given["call_full"], "call_stage": name}
+            wanted = await self._hooks.call("need_registration", asked, call_id=call.id)
+            if wanted.data is not None and not wanted.data["result"]:
+                return
+            if phone and users:
+                self._popups.show(phone, users)
+
+    def _viewers(self, stage: Stage) -> list[int]:
+        """Whose phone this conversation rings, if he is to see the caller now and has not yet."""
+        if stage.name is not self._popup_at or stage.call.type is not CallType.INCOMING:
+            return []
+        conversation = stage.call.conversation(stage.conversation_id)
+        user = conversation.user if conversation is not None else None
+        if user is None or (stage.call.id, user.id) in self._shown:
+            return []
+        return [user.id]
