@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -15,6 +15,8 @@ from sqlalchemy.engine import make_url
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.ami.link import AmiLink
 from itgrix_kommo.ami.settings import AmiSettings
+from itgrix_kommo.calls.call import Call
+from itgrix_kommo.calls.call_full import call_full
 from itgrix_kommo.calls.numbers import Employee, NumberPlan
 from itgrix_kommo.calls.tracker import Tracker
 from itgrix_kommo.config import Config
@@ -23,15 +25,19 @@ from itgrix_kommo.errors import ConfigError, HooksUnusable
 from itgrix_kommo.kommo.checks import Report, Wanted
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import WINDOW, Limiter
-from itgrix_kommo.kommo.transport import LongLivedToken, Transport
+from itgrix_kommo.kommo.oauth import Integration, OAuthTokens
+from itgrix_kommo.kommo.popups import Popups
+from itgrix_kommo.kommo.transport import LongLivedToken, TokenSource, Transport
 from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.intake import registration_of
-from itgrix_kommo.pipeline.rules import Rules
+from itgrix_kommo.pipeline.rules import Rules, unlisted
+from itgrix_kommo.pipeline.stages import LiveStages
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.journal import Journal
 from itgrix_kommo.storage.registrations import Registrations
+from itgrix_kommo.storage.tokens import Tokens
 from itgrix_kommo.web.health import Health, health_routes
 from itgrix_kommo.web.server import serving, tls_context
 
@@ -83,13 +89,9 @@ class Daemon:
             journal = Journal(_journal_directory(config.storage.url.get_secret_value()))
             stack.callback(journal.close)
             registrations = Registrations(database, config.node.name)
-            limiter = Limiter(config.kommo.requests_per_second)
-            # Kommo still counts what an earlier daemon asked in its last second.
-            limiter.pause_for(WINDOW)
-            transport = await stack.enter_async_context(
-                Transport(config.kommo.base_url, self._tokens(), limiter, timeout_s=config.kommo.timeout_s)
-            )
+            transport = await self._kommo(stack, database)
             client = KommoClient(transport)
+            popups = Popups(transport)
             customizer = Customizer(config.customizations)
             stack.push_async_callback(customizer.stop)
             try:
@@ -99,13 +101,22 @@ class Daemon:
                 _log.error("customizations_unusable", error=str(error))
             gate = Gate(client, self._wanted(), self._rules)
             delivery = Delivery(registrations, client, customizer, gate, phone_of=self.plan.client_phone)
+            live = LiveStages(
+                customizer,
+                popups,
+                popup=config.business.popup,
+                phone_of=self.plan.client_phone,
+                full_of=lambda call: call_full(call, config.node.timezone, self._names(gate)),
+                is_unlisted=self._is_unlisted,
+            )
+            stack.push_async_callback(live.close)
             capture = Capture(
                 self.tracker,
                 journal,
                 registrations,
                 keep=lambda call: registration_of(call, self.plan),
                 on_kept=delivery.nudge,
-                on_stage=lambda _: None,
+                on_stage=live.on_stage,
             )
             link = AmiLink(self._ami(), blind_since=capture.replay(decode))
             tls = tls_context(_path(config.http.tls_certificate), _path(config.http.tls_key))
@@ -115,7 +126,7 @@ class Daemon:
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(link.run())
                 capturing = tasks.create_task(capture.run(link.batches()))
-                lasting = (journal.run(), capture.run_keeper(), gate.run(), delivery.run())
+                lasting = (journal.run(), capture.run_keeper(), gate.run(), delivery.run(), popups.run())
                 workers = [tasks.create_task(one) for one in lasting]
                 await self._stop.wait()
                 _log.info("stopping")
@@ -142,14 +153,27 @@ class Daemon:
         ami = self.config.ami
         return AmiSettings(ami.host, ami.port, ami.username, ami.secret.get_secret_value(), tls=ami.tls)
 
-    def _tokens(self) -> LongLivedToken:
-        token = self.config.kommo.access_token
-        if token is None:
-            raise ConfigError(
-                "kommo.access_token: not given, and this version has no OAuth yet: make a long-lived token in the "
-                "integration's settings in Kommo and put it there"
-            )
-        return LongLivedToken(token.get_secret_value())
+    async def _kommo(self, stack: contextlib.AsyncExitStack, database: Database) -> Transport:
+        """The way to the account, with its one limiter: by the long-lived token, else by the OAuth grant."""
+        kommo = self.config.kommo
+        limiter = Limiter(kommo.requests_per_second)
+        # Kommo still counts what an earlier daemon asked in its last second.
+        limiter.pause_for(WINDOW)
+        tokens: TokenSource
+        if kommo.access_token is not None:
+            tokens = LongLivedToken(kommo.access_token.get_secret_value())
+        else:
+            bare = Transport(kommo.base_url, None, limiter, timeout_s=kommo.timeout_s)
+            tokens = oauth_tokens(self.config, database, await stack.enter_async_context(bare))
+        return await stack.enter_async_context(Transport(kommo.base_url, tokens, limiter, timeout_s=kommo.timeout_s))
+
+    def _is_unlisted(self, call: Call, phone: str) -> bool:
+        numbers = self.config.numbers
+        return bool(unlisted(call, phone, blacklist=numbers.blacklist, whitelist=numbers.whitelist))
+
+    @staticmethod
+    def _names(gate: Gate) -> Mapping[int, str]:
+        return gate.rules.users if gate.rules is not None else {}
 
     def _wanted(self) -> Wanted:
         business = self.config.business
@@ -182,6 +206,15 @@ class Daemon:
             blacklist=numbers.blacklist,
             whitelist=numbers.whitelist,
         )
+
+
+def oauth_tokens(config: Config, database: Database, bare: Transport) -> OAuthTokens:
+    """The OAuth grant of the configured integration. Raises ConfigError where there is none."""
+    given = config.kommo.integration
+    if given is None:
+        raise ConfigError("kommo.integration: not given: add the integration's keys, or a kommo.access_token")
+    integration = Integration(given.client_id, given.client_secret.get_secret_value(), given.redirect_uri)
+    return OAuthTokens(integration, Tokens(database, given.client_id), bare)
 
 
 async def run(config: Config, on_ready: Callable[[str], None] = lambda _: None) -> None:

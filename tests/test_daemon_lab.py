@@ -193,6 +193,19 @@ class TestCallsAppear:
         assert call.note_type == "call_in"
 
 
+class TestWhileItRings:
+    async def test_whose_phone_rings_sees_who_is_calling(self, lab: Lab, host: Host) -> None:
+        await host.until(lambda: "account_in_order" in host.log())
+        client = lab.client()
+        await client.calls("4957770102")
+        await lab.phone(102).rings()
+        await host.until(lambda: host.account.popups)
+        (popup,) = host.account.popups
+        assert (popup.phone, popup.users) == (client.number, (BORIS,))
+        await client.hangs_up()
+        await lab.quiet()
+
+
 class TestNothingIsLost:
     async def test_killed_between_hangup_and_registration(self, lab: Lab, host: Host) -> None:
         await talked(lab)

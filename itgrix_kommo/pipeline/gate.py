@@ -39,7 +39,7 @@ class Gate:
         self._shut_pauses = shut_pauses
         self._open = asyncio.Event()
         self._shut = asyncio.Event()
-        self._rules: Rules | None = None
+        self.rules: Rules | None = None
         self.problems: tuple[Problem, ...] = (
             Problem("account", "not examined yet", "wait some seconds", stops=True, passes=True),
         )
@@ -56,8 +56,8 @@ class Gate:
         """Wait until calls may be registered; by which rules."""
         while True:
             await self._open.wait()
-            if self._rules is not None:
-                return self._rules
+            if self.rules is not None:
+                return self.rules
 
     def shut(self, error: ItgrixError) -> None:
         """A request failed in a way that only a person can mend: nothing goes out until the account was examined."""
@@ -77,7 +77,7 @@ class Gate:
             self._tell(report.problems)
             if report.can_register:
                 failed = 0
-                self._rules = self._rules_of(report)
+                self.rules = self._rules_of(report)
                 self._open.set()
                 pause = EXAMINE_OPEN
             else:

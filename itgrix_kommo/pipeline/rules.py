@@ -58,23 +58,7 @@ class Rules:
 
     def unlisted(self, call: Call, phone: str) -> str:
         """Why the lists keep this call out of Kommo; empty if they don't."""
-        internal = {number for one in call.conversations for number in (one.user.phones if one.user else ())}
-        internal |= {one.channel.to.number for one in call.conversations} | {call.channel.from_.number}
-        sides = {
-            "client": {phone, call.client.number},
-            "internal": internal,
-            "trunk": {call.trunk},
-            "did": {call.did},
-        }
-
-        def listed(entries: tuple[ListEntry, ...]) -> ListEntry | None:
-            return next((one for one in entries if any(map(one.matches, filter(None, sides[one.match])))), None)
-
-        if black := listed(self.blacklist):
-            return f"the blacklist names it: {black.match} {black.pattern}"
-        if self.whitelist and listed(self.whitelist) is None:
-            return "the whitelist does not name it"
-        return ""
+        return unlisted(call, phone, blacklist=self.blacklist, whitelist=self.whitelist)
 
     def wants_task(self, call: Call) -> bool:
         """Whether nobody talked and somebody should call back."""
@@ -88,6 +72,22 @@ class Rules:
         tasks = self.business.tasks
         begin = datetime.fromtimestamp(int(ended_at), self.timezone).astimezone(self.timezone)
         return int(after_working_minutes(begin, tasks.due_minutes, tasks.working_hours).timestamp())
+
+
+def unlisted(call: Call, phone: str, *, blacklist: tuple[ListEntry, ...], whitelist: tuple[ListEntry, ...]) -> str:
+    """Why the lists keep this call out of Kommo; empty if they don't. The blacklist outranks the whitelist."""
+    internal = {number for one in call.conversations for number in (one.user.phones if one.user else ())}
+    internal |= {one.channel.to.number for one in call.conversations} | {call.channel.from_.number}
+    sides = {"client": {phone, call.client.number}, "internal": internal, "trunk": {call.trunk}, "did": {call.did}}
+
+    def listed(entries: tuple[ListEntry, ...]) -> ListEntry | None:
+        return next((one for one in entries if any(map(one.matches, filter(None, sides[one.match])))), None)
+
+    if black := listed(blacklist):
+        return f"the blacklist names it: {black.match} {black.pattern}"
+    if whitelist and listed(whitelist) is None:
+        return "the whitelist does not name it"
+    return ""
 
 
 def after_working_minutes(begin: datetime, minutes: int, hours: WorkingHours | None) -> datetime:
