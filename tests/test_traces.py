@@ -50,7 +50,8 @@ def test_is_pruned(path: Path) -> None:
 def test_pruning_changes_no_event() -> None:
     frame = (
         b"Event: Hangup\r\nPrivilege: call,all\r\nChannel: PJSIP/101-1\r\nChannelState: 6\r\nChannelStateDesc: Up\r\n"
-        b"CallerIDNum: <unknown>\r\nContext: lab\r\nUniqueid: 1.2\r\nLinkedid: 1.1\r\nCause: 16\r\nCause-txt: Normal Clearing"
+        b"CallerIDNum: <unknown>\r\nContext: lab\r\nUniqueid: 1.2\r\nLinkedid: 1.1\r\nCause: 16\r\n"
+        b"Cause-txt: Normal Clearing"
     )
     unheard = b"Event: RTCPSent\r\nChannel: PJSIP/101-1"
     (pruned,) = prune([Recorded(5.0, frame), Recorded(6.0, unheard)])

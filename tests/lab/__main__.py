@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 
 from itgrix_kommo.storage.trace import read_trace
+from tests.lab.ami_control import AmiRefusedError
 from tests.lab.golden import GOLDEN, write_golden
+from tests.lab.observation import StepFailedError
 from tests.lab.pair import Pair
 from tests.lab.root import SUITES, LabUnavailableError, ensure
 from tests.lab.scenes import SCENES, Scene
@@ -40,33 +43,47 @@ def main() -> int:
                 parser.error(f"no scene named {', '.join(unknown)}; there are {', '.join(SCENES)}")
             scenes = [SCENES[name] for name in chosen.scene or SCENES]
             there = [scene for scene in scenes if chosen.version in scene.versions]
-            asyncio.run(record_scenes(there, chosen.into, chosen.version, cel=chosen.cel))
+            failed = asyncio.run(record_scenes(there, chosen.into, chosen.version, cel=chosen.cel))
+            if failed:
+                print(f"not recorded: {', '.join(failed)}", file=sys.stderr)
+                return 1
     except LabUnavailableError as failure:
         print(failure, file=sys.stderr)
         return 1
     return 0
 
 
-async def record_scenes(scenes: list[Scene], into: Path | None, version: str, *, cel: bool) -> None:
-    """`into` is None for golden traces."""
+async def record_scenes(scenes: list[Scene], into: Path | None, version: str, *, cel: bool) -> list[str]:
+    """The names of those that did not play to their end. `into` is None for golden traces."""
+    failed = []
     directory = into or GOLDEN / (version + WITH_CEL * cel)
     pair = Pair(version)
     await pair.start()
     try:
         for scene in scenes:
-            async with Lab(pair) as lab:
-                trace = directory / f"{scene.name}.trace"
-                if cel:
-                    async with lab.cel(), lab.record(trace):
-                        await scene(lab)
-                else:
-                    async with lab.record(trace):
-                        await scene(lab)
-                if into is None:
-                    write_golden(trace, list(read_trace(trace)), asterisk=version, clients=lab.clients)
+            trace = directory / f"{scene.name}.trace"
+            try:
+                lab = Lab(pair)
+                await record_scene(lab, scene, trace, cel=cel)
+            except (StepFailedError, AmiRefusedError) as failure:
+                print(failure, file=sys.stderr)
+                trace.unlink(missing_ok=True)
+                failed.append(scene.name)
+                continue
+            if into is None:
+                write_golden(trace, list(read_trace(trace)), asterisk=version, clients=lab.clients)
             print(trace)
     finally:
         pair.stop()
+    return failed
+
+
+async def record_scene(stage: Lab, scene: Scene, trace: Path, *, cel: bool) -> None:
+    async with stage as lab, contextlib.AsyncExitStack() as around:
+        if cel:
+            await around.enter_async_context(lab.cel())
+        await around.enter_async_context(lab.record(trace))
+        await scene(lab)
 
 
 if __name__ == "__main__":

@@ -228,11 +228,11 @@ class Phone(Party):
         await self.talks()
         await self.presses(f"*2{to}")
 
-    async def parks(self) -> str:
-        """Parks its call by REFER to 70; returns the parking space."""
+    async def parks(self, lot: str = "70") -> str:
+        """Parks its call by REFER to 70, or to 60, where it is kept three seconds; returns the parking space."""
         since = len(self.lab.seen.pbx_events)
         leg = await self.talks()
-        await self._refer(leg, self._uri("70"))
+        await self._refer(leg, self._uri(lot))
         return (await self.lab.seen.event("ParkedCall", within=STEP, since=since))["ParkingSpace"]
 
     async def parks_by_code(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from tests.lab.scenario import STEP, Client, Leg, Party, Phone
 __all__ = ["Lab"]
 
 UP, RINGING = "6", "5"
+BYTES_PER_SECOND = 16_000  # of a mailbox's recordings
 NUMBERS = itertools.count(1)
 
 
@@ -77,6 +79,29 @@ class Lab:
         """Returns once neither side has a channel left."""
         gone = "the end of every call"
         await self.seen.until(lambda: not self.seen.switchboard.channels and not self._live_legs(), gone, within)
+
+    async def only_left(self, *parties: Party, within: float = STEP) -> None:
+        """Returns once nobody but these has a call, and the PBX no channel but theirs."""
+
+        def alone() -> bool:
+            legs = self._live_legs()
+            return {leg.party for leg in legs} <= {*parties} and len(self.seen.switchboard.channels) == len(legs)
+
+        await self.seen.until(alone, f"the end of every call but {', '.join(map(str, parties))}'s", within)
+
+    async def passes(self, seconds: float) -> None:
+        """That time passes: a talk lasts, a phone rings on."""
+        await asyncio.sleep(seconds)
+
+    async def speaks_to_mailbox(self, mailbox: int, *, seconds: float = 2.0, within: float = STEP) -> None:
+        """Returns once the mailbox has recorded that much of who is speaking to it (all do who are answered)."""
+        folder = self.pair.pbx.folder / f"spool/voicemail/default/{mailbox}"
+        enough = seconds * BYTES_PER_SECOND
+
+        def recorded() -> bool:
+            return any(path.stat().st_size > enough for path in folder.glob("tmp/*.wav"))
+
+        await self.seen.until(recorded, f"{seconds:g} s of speech in {folder}", within)
 
     async def pbx_dies(self) -> None:
         """kill -9 of the PBX in the middle of whatever it does; the world's calls hang in the air."""

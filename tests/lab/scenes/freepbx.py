@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.lab.scenes.catalogue import all_ring_the_last_answers, over, scene
 from tests.lab.stage import Lab
-from tests.lab.truth import BUSY, CLIENT, NO_ANSWER, TALKED, UNREACHABLE, incoming, outgoing
+from tests.lab.truth import BUSY, CLIENT, CONGESTION, LEFT_MESSAGE, NO_ANSWER, TALKED, UNREACHABLE, incoming, outgoing
 
 
 @scene(incoming(CLIENT, "4958881201", "201+", TALKED, last="201", user=201, recorded=True))
@@ -127,8 +127,8 @@ async def freepbx_in_busy(lab: Lab) -> None:
 
 
 @scene(incoming(CLIENT, "4958880206", "206", NO_ANSWER, user=206))
-async def freepbx_voicemail(lab: Lab) -> None:
-    """206 does not answer; the client leaves a message."""
+async def freepbx_voicemail_without_message(lab: Lab) -> None:
+    """206 does not answer; the client hangs up before the mailbox's tone."""
     client = lab.client()
     await client.calls("4958880206")
     await lab.phone(206).rings()
@@ -167,4 +167,38 @@ async def freepbx_click_to_call(lab: Lab) -> None:
     await lab.phone(201).answers()
     await client.answers()
     await client.talks(to=lab.phone(201))
+    await over(lab, client)
+
+
+@scene(incoming(CLIENT, "4958880600", "201 202 203 204+", TALKED, last="204", user=204))
+async def freepbx_pickup_from_group(lab: Lab) -> None:
+    """201, 202, 203 ring as a group; 204 dials *8 and has the call."""
+    client = lab.client()
+    await client.calls("4958880600")
+    for extension in (201, 202, 203):
+        await lab.phone(extension).rings()
+    await lab.phone(204).calls("*8")
+    await lab.phone(201).is_hung_up()
+    await client.talks(to=lab.phone(204))
+    await over(lab, client)
+
+
+@scene(outgoing(CLIENT, "CLIENT CLIENT", CONGESTION, user=201))
+async def freepbx_out_all_trunks_congested(lab: Lab) -> None:
+    """201 calls a client; both trunks are congested."""
+    client = lab.client()
+    await lab.phone(201).calls(client.number)
+    for _ in range(2):
+        await client.rejects(503)
+    await lab.phone(201).is_hung_up()
+    await lab.quiet()
+
+
+@scene(incoming(CLIENT, "4958880206", "206", LEFT_MESSAGE, user=206))
+async def freepbx_voicemail_with_message(lab: Lab) -> None:
+    """206 does not answer; the client speaks to the mailbox for two seconds."""
+    client = lab.client()
+    await client.calls("4958880206")
+    await lab.phone(206).rings()
+    await lab.speaks_to_mailbox(206)
     await over(lab, client)

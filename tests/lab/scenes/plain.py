@@ -1,12 +1,13 @@
-"""Calls as they come: answered, missed, refused, to one phone, to groups, queues and menus."""
+"""Calls as they come, in and out: answered, missed, refused; to a phone, to a mobile, to nobody."""
 
 from __future__ import annotations
 
-from tests.lab.scenes.catalogue import all_ring_the_last_answers, over, scene
+from tests.lab.scenes.catalogue import over, scene
 from tests.lab.stage import Lab
 from tests.lab.truth import (
     BUSY,
     CLIENT,
+    CONGESTION,
     GAVE_UP,
     HIDDEN,
     NO_ANSWER,
@@ -17,6 +18,7 @@ from tests.lab.truth import (
     incoming,
     internal,
     outgoing,
+    unknown,
 )
 
 
@@ -175,131 +177,6 @@ async def internal_answered(lab: Lab) -> None:
     await lab.quiet()
 
 
-@scene(incoming(CLIENT, "4957770600", "101 102+ 103", TALKED, last="102", user=102))
-async def group_answered(lab: Lab) -> None:
-    """101, 102 and 103 ring; 102 answers."""
-    client = lab.client()
-    await client.calls("4957770600")
-    for extension in (101, 103):
-        await lab.phone(extension).rings()
-    await lab.phone(102).answers()
-    await client.talks(to=lab.phone(102))
-    await over(lab, client)
-
-
-@scene(incoming(CLIENT, "4957770602", "101 102 103", NO_ANSWER, user=103))
-async def group_missed(lab: Lab) -> None:
-    """101, 102 and 103 ring until the PBX gives up; 103 refuses before."""
-    client = lab.client()
-    await client.calls("4957770602")
-    await lab.phone(103).rejects(486)
-    await client.is_hung_up()
-    await lab.quiet()
-
-
-@scene(incoming(CLIENT, "4957770603", "101+ 102", TALKED, last="101", user=101))
-async def group_of_local_channels(lab: Lab) -> None:
-    """101 and 102 ring through Local channels; 101 answers."""
-    client = lab.client()
-    await client.calls("4957770603")
-    await lab.phone(102).rings()
-    await lab.phone(101).answers()
-    await client.talks(to=lab.phone(101))
-    await over(lab, client)
-
-
-@scene(incoming(CLIENT, "4957770601", "101 102+", TALKED, last="102", user=102))
-async def hunt(lab: Lab) -> None:
-    """101 does not answer, then 102 does."""
-    client = lab.client()
-    await client.calls("4957770601")
-    await lab.phone(101).rings()
-    await lab.phone(102).answers()
-    await client.talks(to=lab.phone(102))
-    await over(lab, client)
-
-
-@scene(incoming(CLIENT, "4957770700", "101 102 103+", TALKED, last="103", user=103))
-async def queue_of_devices(lab: Lab) -> None:
-    """A queue rings 101, 102, 103; 103 answers."""
-    await all_ring_the_last_answers(lab, "4957770700", 101, 102, 103)
-
-
-@scene(incoming(CLIENT, "4957770701", "101 102 103+", TALKED, last="103", user=103))
-async def queue_of_local_channels(lab: Lab) -> None:
-    """A queue rings Local/n members; 103 answers."""
-    await all_ring_the_last_answers(lab, "4957770701", 101, 102, 103)
-
-
-@scene(incoming(CLIENT, "4957770703", "101 102+", TALKED, last="102", user=102))
-async def queue_of_vanishing_local_channels(lab: Lab) -> None:
-    """A queue rings Local members that optimise away; 102 answers."""
-    await all_ring_the_last_answers(lab, "4957770703", 101, 102)
-
-
-@scene(incoming(CLIENT, "4957770702", "101 102+", TALKED, last="102", user=102))
-async def queue_one_by_one(lab: Lab) -> None:
-    """A queue rings 101, who refuses, then 102, who answers."""
-    client = lab.client()
-    await client.calls("4957770702")
-    await lab.phone(101).rejects(486)
-    await lab.phone(102).answers()
-    await client.talks(to=lab.phone(102))
-    await over(lab, client)
-
-
-@scene(incoming(CLIENT, "4957770700", "101 102 103", GAVE_UP, user=103))
-async def queue_abandoned(lab: Lab) -> None:
-    """The client leaves the queue while its phones ring."""
-    client = lab.client()
-    await client.calls("4957770700")
-    await lab.phone(101).rings()
-    await over(lab, client)
-
-
-@scene(incoming(CLIENT, "4957770709", "101 102 103", NO_ANSWER, user=103))
-async def queue_gives_up(lab: Lab) -> None:
-    """The queue lets the client go after four seconds."""
-    client = lab.client()
-    await client.calls("4957770709")
-    await lab.phone(101).rings()
-    await client.is_hung_up()
-    await lab.quiet()
-
-
-@scene(incoming(CLIENT, "4957770800", "101+", TALKED, last="101", user=101))
-async def menu_then_phone(lab: Lab) -> None:
-    """The client presses 1 in the menu; 101 answers."""
-    client = lab.client()
-    await client.calls("4957770800")
-    await client.is_answered()
-    await client.presses("1")
-    await lab.phone(101).answers()
-    await client.talks(to=lab.phone(101))
-    await over(lab, client)
-
-
-@scene(incoming(CLIENT, "4957770800", "", GAVE_UP, ivr=True))
-async def menu_abandoned(lab: Lab) -> None:
-    """The client hangs up in the menu."""
-    client = lab.client()
-    await client.calls("4957770800")
-    await client.is_answered()
-    await lab.seen.event("Newexten", within=5, Application="BackGround")
-    await over(lab, client)
-
-
-@scene(incoming(CLIENT, "4957770850", "101", NO_ANSWER, user=101))
-async def voicemail(lab: Lab) -> None:
-    """101 does not answer; the client leaves a message."""
-    client = lab.client()
-    await client.calls("4957770850")
-    await lab.phone(101).rings()
-    await client.is_answered()
-    await lab.seen.event("Newexten", within=5, Application="VoiceMail")
-    await over(lab, client)
-
-
 @scene(incoming(CLIENT, "4957770301", "101+", TALKED, last="101", user=101, recorded=True))
 async def recorded_in(lab: Lab) -> None:
     """A recorded incoming call."""
@@ -339,4 +216,86 @@ async def mobile_beside_phone(lab: Lab) -> None:
     await lab.phone(102).rings()
     await mobile.answers()
     await client.talks(to=mobile)
+    await over(lab, client)
+
+
+@scene(incoming(CLIENT, "4957770101", "101+", TALKED, last="101", user=101, lasts=(2, 3)))
+async def in_two_seconds(lab: Lab) -> None:
+    """101 answers after two seconds of ringing and talks for two more."""
+    client = lab.client()
+    await client.calls("4957770101")
+    await lab.phone(101).rings()
+    await lab.passes(2)
+    await lab.phone(101).answers()
+    await client.talks(to=lab.phone(101))
+    await lab.passes(2)
+    await over(lab, client)
+
+
+@scene(outgoing(CLIENT, "CLIENT", CONGESTION, user=101))
+async def out_congested(lab: Lab) -> None:
+    """101 calls a client; the only trunk is congested."""
+    client = lab.client()
+    await lab.phone(101).calls(client.number)
+    await client.rejects(503)
+    await lab.phone(101).is_hung_up()
+    await lab.quiet()
+
+
+@scene(outgoing("+79998600404", "", UNREACHABLE, user=101))
+async def out_by_trunk_that_is_down(lab: Lab) -> None:
+    """101 calls a client by a trunk that Asterisk does not even try."""
+    await lab.phone(101).calls("+79998600404")
+    await lab.phone(101).is_hung_up()
+    await lab.quiet()
+
+
+@scene(internal("102+", TALKED, last="102", user=102))
+async def mobile_calls_in(lab: Lab) -> None:
+    """The owner of 101 calls 102 from his mobile phone, by the trunk."""
+    mobile = lab.client("+79990000101")
+    await mobile.calls("4957770102")
+    await lab.phone(102).answers()
+    await mobile.talks(to=lab.phone(102))
+    await over(lab, mobile)
+
+
+@scene(incoming(CLIENT, "4957770403", "103 +79990000103+", TALKED, last="+79990000103"))
+async def mobile_that_nobody_knows_of(lab: Lab) -> None:
+    """103 does not answer; its owner's mobile phone does, which is nowhere said to be an employee's."""
+    client, mobile = lab.client(), lab.client("+79990000103")
+    await client.calls("4957770403")
+    await lab.phone(103).rings()
+    await mobile.answers()
+    await client.talks(to=mobile)
+    await over(lab, client)
+
+
+@scene(unknown(CLIENT, "4957770860", "+79998600860+", TALKED, last="+79998600860"))
+async def transit(lab: Lab) -> None:
+    """A call from one trunk to the other: the office has no part in it."""
+    client, far = lab.client(), lab.client("+79998600860")
+    await client.calls("4957770860")
+    await far.answers()
+    await client.talks(to=far)
+    await over(lab, client)
+
+
+@scene(incoming(CLIENT, "4957770107", "107+", TALKED, last="107", user=107), versions=("16",))
+async def in_to_chan_sip(lab: Lab) -> None:
+    """A phone of the old channel driver answers."""
+    client = lab.client()
+    await client.calls("4957770107")
+    await lab.phone(107).answers()
+    await client.talks()
+    await over(lab, client)
+
+
+@scene(outgoing(CLIENT, "CLIENT+", TALKED, last=CLIENT, user=107), versions=("16",))
+async def out_from_chan_sip(lab: Lab) -> None:
+    """A phone of the old channel driver calls a client."""
+    client = lab.client()
+    await lab.phone(107).calls(client.number)
+    await client.answers()
+    await client.talks()
     await over(lab, client)
