@@ -1,0 +1,149 @@
+"""What Kommo's webhooks tell of clients and their leads. No IO.
+
+They come as forms in PHP's bracket notation, everything as text, unsigned, perhaps late and out of order: good enough
+to refresh what is remembered, never to write on their word.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+EVENTS = (
+    *(f"{what}_{card}" for card in ("contact", "company") for what in ("add", "update", "delete", "responsible")),
+    *(f"{what}_lead" for what in ("add", "update", "delete", "status", "responsible")),
+)
+"""What to subscribe to, that the changes below come in."""
+
+MOST_PAIRS, DEEPEST = 20_000, 8
+"""Kommo tells of a few cards at once: a longer form is none of Kommo's. Keys that go deeper are of no use to us."""
+
+_KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)\Z")
+_STEP = re.compile(r"\[([^\[\]]*)\]")
+_TYPES: dict[str, Literal["contacts", "companies"]] = {"contact": "contacts", "company": "companies"}
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTold:
+    """A client as he is now; `phones` are all he has, as people typed them."""
+
+    type: Literal["contacts", "companies"]
+    id: int
+    name: str
+    responsible_id: int
+    phones: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientGone:
+    type: Literal["contacts", "companies"]
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeadTold:
+    """A lead as it is now; whose it is webhooks don't tell."""
+
+    id: int
+    name: str
+    pipeline_id: int
+    status_id: int
+    responsible_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeadGone:
+    id: int
+
+
+Change: TypeAlias = ClientTold | ClientGone | LeadTold | LeadGone
+
+
+def changes_of(form: Iterable[tuple[str, str]], account_id: int) -> list[Change]:
+    """What the form tells, in its order; nothing where it is not of this account or makes no sense."""
+    tree = _nested(form)
+    account = tree.get("account")
+    if not isinstance(account, dict) or _whole(account.get("id")) != account_id:
+        return []
+    return [*_clients(tree.get("contacts")), *_leads(tree.get("leads"))]
+
+
+def _clients(actions: object) -> Iterator[Change]:
+    for action, item in _items(actions):
+        noun = _TYPES.get(str(item.get("type", "contact")))
+        client_id = _whole(item.get("id"))
+        if noun is None or client_id is None:
+            continue
+        if action == "delete":
+            yield ClientGone(noun, client_id)
+        elif action in {"add", "update", "restore"}:
+            name, responsible = str(item.get("name", "")), _whole(item.get("responsible_user_id")) or 0
+            yield ClientTold(noun, client_id, name, responsible, tuple(_phones(item.get("custom_fields"))))
+
+
+def _leads(actions: object) -> Iterator[Change]:
+    for action, item in _items(actions):
+        lead_id, status_id = _whole(item.get("id")), _whole(item.get("status_id"))
+        if lead_id is None:
+            continue
+        if action == "delete":
+            yield LeadGone(lead_id)
+        elif action in {"add", "update", "status", "responsible", "restore"} and status_id is not None:
+            yield LeadTold(
+                lead_id,
+                str(item.get("name", "")),
+                _whole(item.get("pipeline_id")) or 0,
+                status_id,
+                _whole(item.get("responsible_user_id")) or 0,
+            )
+
+
+def _items(actions: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for action, items in actions.items() if isinstance(actions, dict) else ():
+        for item in items.values() if isinstance(items, dict) else ():
+            if isinstance(item, dict):
+                yield action, item
+
+
+def _phones(fields: object) -> Iterator[str]:
+    """Values come as mappings, or as bare text."""
+    for field in fields.values() if isinstance(fields, dict) else ():
+        if isinstance(field, dict) and field.get("code") == "PHONE":
+            values = field.get("values")
+            for value in values.values() if isinstance(values, dict) else ():
+                text = value.get("value") if isinstance(value, dict) else value
+                if isinstance(text, str):
+                    yield text
+
+
+def _nested(form: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """``contacts[add][0][id]=1`` as nested mappings; empty where there is more than any webhook has."""
+    tree: dict[str, Any] = {}
+    for count, (key, value) in enumerate(form):
+        match = _KEY.match(key)
+        steps = [match[1], *_STEP.findall(match[2])] if match else []
+        if count >= MOST_PAIRS:
+            return {}
+        if 0 < len(steps) <= DEEPEST:
+            _plant(tree, steps, value)
+    return tree
+
+
+def _plant(tree: dict[str, Any], steps: list[str], value: str) -> None:
+    node = tree
+    for step in steps[:-1]:
+        child = node.setdefault(step or str(len(node)), {})
+        if not isinstance(child, dict):
+            return  # `a=1&a[b]=2`: as in PHP, what can't be nested is lost
+        node = child
+    node[steps[-1] or str(len(node))] = value
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 19:
+        return int(value)
+    return None
