@@ -31,7 +31,7 @@ from itgrix_kommo.kommo.transport import LongLivedToken, TokenSource, Transport
 from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.gate import Gate
-from itgrix_kommo.pipeline.intake import registration_of
+from itgrix_kommo.pipeline.intake import early_registration_of, registration_of
 from itgrix_kommo.pipeline.rules import Rules, unlisted
 from itgrix_kommo.pipeline.stages import LiveStages
 from itgrix_kommo.storage.database import Database
@@ -115,6 +115,7 @@ class Daemon:
                 journal,
                 registrations,
                 keep=lambda call: registration_of(call, self.plan),
+                keep_early=lambda stage: early_registration_of(stage, self.plan, config.business.create_at),
                 on_kept=delivery.nudge,
                 on_stage=live.on_stage,
             )

@@ -253,7 +253,7 @@ def _registration_facts(row: Registration) -> dict[str, Any]:
         "ended": f"{datetime.fromtimestamp(row.created_at).astimezone():%Y-%m-%d %H:%M:%S}",
         "client": row.client,
         "type": call["type"],
-        "result": call["outcome"]["text"],
+        "result": call["outcome"]["text"] if call["outcome"] else "going on",
         "duration_s": call["duration"],
         "state": row.state.value,
         "reason": row.reason,

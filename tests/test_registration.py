@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from itgrix_kommo.calls.call import Call
+from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.config import Business, Hook, ListEntry, Tasks
 from itgrix_kommo.customizations import CATALOGUE, Cancelled, Data, Verdict
 from itgrix_kommo.errors import KommoError, KommoRejected
@@ -19,13 +19,13 @@ from itgrix_kommo.kommo.limiter import Limiter, Priority
 from itgrix_kommo.kommo.transport import LongLivedToken, Transport
 from itgrix_kommo.pipeline import registration
 from itgrix_kommo.pipeline.clients import Clients
-from itgrix_kommo.pipeline.intake import CALL, registration_of
+from itgrix_kommo.pipeline.intake import CALL, early_registration_of, registration_of
 from itgrix_kommo.pipeline.mail import Mail
 from itgrix_kommo.pipeline.progress import Progress
 from itgrix_kommo.pipeline.registration import HIDDEN, NO_ENTITY, UNWANTED, Desk, Earlier, Settling, Steps
 from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.sandbox import Fault, Sandbox, SandboxOptions
-from tests.story import ANN, BORIS, T0, ended, inbound, internal, outbound, plan
+from tests.story import ANN, BORIS, T0, ended, inbound, internal, outbound, plan, stages
 
 CLIENT = "+79990000001"
 SALES, SHOP, FIRST_STAGE = 7001, 7002, 70011
@@ -78,6 +78,7 @@ class Client:
         self.mail = Mail(self.kommo)
         self.hooks = Hooks()
         self.rows: list[dict[str, Any]] = [{}]
+        self.call_ids: list[str] = [""]
         self.now = T0 + 60
 
     @property
@@ -91,7 +92,7 @@ class Client:
     # What the steps ask of history
     async def earlier(self) -> list[Earlier]:
         rows = list(enumerate(self.rows))[:-1]
-        return [Earlier(number, Progress.model_validate(row)) for number, row in reversed(rows)]
+        return [Earlier(number, self.call_ids[number], Progress.model_validate(row)) for number, row in reversed(rows)]
 
     async def save(self, number: int, progress: dict[str, Any]) -> None:
         self.rows[number] = progress
@@ -109,6 +110,7 @@ class Client:
 
     async def register_another(self, call: Call, by: Rules | None = None) -> str:
         self.rows.append({})
+        self.call_ids.append(call.id)
         return await self.register(call, by)
 
     async def add(self, noun: str, body: dict[str, Any]) -> int:
@@ -134,7 +136,7 @@ async def a_client(**switches: Any) -> AsyncIterator[Client]:
     for name, value in switches.items():
         setattr(sandbox.account.switches, name, value)
     limiter = Limiter(7)
-    limiter._per_second = 1000  # these tests are about what is written, not how fast
+    limiter.per_second = 1000  # these tests are about what is written, not how fast
     async with (
         sandbox.serve(port=0) as served,
         Transport(served.url, LongLivedToken("sandbox-token"), limiter, timeout_s=2) as transport,
@@ -310,6 +312,30 @@ class TestTasks:
         await client.register(ended(inbound(answered=False)))
         assert not client.account.tasks
         assert "too long ago" in client.row["notes"][0]
+
+
+class TestEarly:
+    async def test_contact_and_lead_are_made_while_it_rings_and_used_at_the_end(self) -> None:
+        async with a_client(search_delay_s=60) as client:
+            ringing = next(stage for stage in stages(inbound()) if stage.name is StageName.REQUESTED)
+            new = early_registration_of(ringing, plan(), "ringing")
+            assert new is not None
+            client.call_ids = [new.call_id]
+            early = client.steps(CALL.validate_python(new.call), rules())
+            assert await early.walk_early(StageName.REQUESTED) == ""
+            assert counts(client) == {"contacts": 1, "leads": 1, "calls": 0, "tasks": 0}
+            assert {params.get("call_stage") for _, params in client.hooks.asked} == {"conversation_requested", None}
+            await client.register_another(ended(inbound()))
+            assert counts(client) == {"contacts": 1, "leads": 1, "calls": 1, "tasks": 0}
+
+    @pytest.mark.parametrize(("create_at", "name"), [("end", None), ("ringing", "requested"), ("answered", "accepted")])
+    def test_only_at_the_configured_stage(self, create_at: Any, name: str | None) -> None:
+        made = [stage for stage in stages(inbound()) if early_registration_of(stage, plan(), create_at)]
+        assert [stage.name for stage in made] == ([f"conversation_{name}"] if name else [])
+
+    def test_not_for_colleagues_nor_for_who_hides_his_number(self) -> None:
+        for told in (internal(), inbound("anonymous")):
+            assert not any(early_registration_of(stage, plan(), "ringing") for stage in stages(told))
 
 
 class TestCustomizations:

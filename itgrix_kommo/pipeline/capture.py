@@ -37,7 +37,10 @@ async def _next(batches: AsyncIterator[Batch]) -> Batch | None:
 
 
 class Capture:
-    """`keep` decides which ended calls become registrations; `on_kept` is told when one has become a row."""
+    """`keep` decides which ended calls become registrations, `keep_early` what becomes one before.
+
+    `on_kept` is told when one has become a row.
+    """
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class Capture:
         registrations: Registrations,
         *,
         keep: Callable[[Call], NewRegistration | None],
+        keep_early: Callable[[Stage], NewRegistration | None],
         on_kept: Callable[[], None],
         on_stage: Callable[[Stage], None],
         now: Callable[[], float] = time.time,
@@ -54,11 +58,12 @@ class Capture:
         self._journal = journal
         self._registrations = registrations
         self._keep = keep
+        self._keep_early = keep_early
         self._on_kept = on_kept
         self._on_stage = on_stage
         self._now = now
-        self._ended: deque[Call] = deque()
-        self._ended_news = asyncio.Event()
+        self._to_keep: deque[tuple[NewRegistration | None, frozenset[str]]] = deque()
+        self._to_keep_news = asyncio.Event()
         self._tidy_at = 0.0
         self.calls_ended = 0
 
@@ -107,22 +112,22 @@ class Capture:
     async def run_keeper(self) -> None:
         """Turn ended calls into rows, in their order, for ever."""
         while True:
-            await self._ended_news.wait()
-            self._ended_news.clear()
+            await self._to_keep_news.wait()
+            self._to_keep_news.clear()
             await self.keep_ended()
 
     async def keep_ended(self) -> None:
-        while self._ended:
-            call = self._ended[0]
-            new = self._keep(call)
+        while self._to_keep:
+            new, ended_ids = self._to_keep[0]
             try:
                 kept = None if new is None else await self._registrations.keep(new)
             except StorageError as error:
-                _log.error("call_not_kept", call_id=call.id, error=str(error), remedy="it is tried again")
+                _log.error("call_not_kept", call_id=new.call_id if new else "", error=str(error), remedy="tried again")
                 await asyncio.sleep(KEEP_AGAIN)
                 continue
-            self._ended.popleft()
-            self._journal.ended(call.aliases)
+            self._to_keep.popleft()
+            if ended_ids:
+                self._journal.ended(ended_ids)
             if kept is not None:
                 self._on_kept()
 
@@ -133,7 +138,7 @@ class Capture:
             self._tidy_at = now + TIDY_EVERY
             stages += self._tracker.sweep(now)
             oldest = min((call.started_at for call in self._tracker.calls.values()), default=now)
-            if not self._ended:
+            if not self._to_keep:
                 self._journal.forget_before(oldest)
         self._take(stages)
 
@@ -143,8 +148,11 @@ class Capture:
             _log.debug("stage", call_id=call.id, stage=stage.name.value, conversation=stage.conversation_id)
             if stage.name is StageName.CALL_ENDED:
                 self._tell(call)
-                self._ended.append(call)
-                self._ended_news.set()
+                self._to_keep.append((self._keep(call), call.aliases))
+                self._to_keep_news.set()
+            elif (early := self._keep_early(stage)) is not None:
+                self._to_keep.append((early, frozenset()))
+                self._to_keep_news.set()
             self._on_stage(stage)
 
     def _tell(self, call: Call) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 import structlog
 
+from itgrix_kommo.calls.call import StageName
 from itgrix_kommo.errors import ItgrixError, KommoError, KommoForbidden, KommoUnreachable, Remedy
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.retry import Backoff
 from itgrix_kommo.pipeline.clients import Clients
 from itgrix_kommo.pipeline.gate import Gate
-from itgrix_kommo.pipeline.intake import CALL
+from itgrix_kommo.pipeline.intake import CALL, EARLY
 from itgrix_kommo.pipeline.mail import Mail
 from itgrix_kommo.pipeline.progress import Progress
 from itgrix_kommo.pipeline.registration import Desk, Earlier, Hooks, Settling, Steps
@@ -48,7 +49,7 @@ class ClientsHistory:
         """The latest first. The same client is never served twice at once, so once read it stays true."""
         if self._earlier is None:
             rows = await self._registrations.of_client(self._registration.client, before=self._registration.id)
-            self._earlier = [Earlier(row.id, Progress.model_validate(row.progress)) for row in rows]
+            self._earlier = [Earlier(row.id, row.call_id, Progress.model_validate(row.progress)) for row in rows]
         return self._earlier
 
     async def save(self, number: int, progress: dict[str, Any]) -> None:
@@ -147,7 +148,10 @@ class Delivery:
             ClientsHistory(self._registrations, registration),
             lambda progress: self._registrations.save_progress(registration.id, progress),
         )
-        skipped = await steps.walk()
+        if registration.call_id.endswith(EARLY):
+            skipped = await steps.walk_early(StageName.ACCEPTED if call.was_answered else StageName.REQUESTED)
+        else:
+            skipped = await steps.walk()
         state = State.SKIPPED if skipped else State.DONE
         await self._registrations.close(registration.id, state, reason=skipped)
         _log.info("registration_closed", state=state.value, reason=skipped)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import TypeAdapter
 
-from itgrix_kommo.calls.call import Call, CallType
+from itgrix_kommo.calls.call import Call, CallType, Stage, StageName
 from itgrix_kommo.calls.numbers import NumberPlan, e164
 from itgrix_kommo.storage.registrations import NewRegistration
 
 CALL: TypeAdapter[Call] = TypeAdapter(Call)
 """A call as the JSON that is kept of it, and back."""
+
+
+EARLY = "#early"
+"""Ends the id of a row that only makes contact and lead, while the call goes on."""
+
+_EARLY_AT = {"ringing": StageName.REQUESTED, "answered": StageName.ACCEPTED}
 
 
 def registration_of(call: Call, plan: NumberPlan) -> NewRegistration | None:
@@ -22,6 +30,24 @@ def registration_of(call: Call, plan: NumberPlan) -> NewRegistration | None:
         aliases=call.aliases,
         # Who hides his number is told from everybody else: a customization may still name him.
         client=client_key(phone, plan) if phone else call.id,
+        call=CALL.dump_python(call, mode="json"),
+    )
+
+
+def early_registration_of(
+    stage: Stage, plan: NumberPlan, create_at: Literal["ringing", "answered", "end"]
+) -> NewRegistration | None:
+    """The row that makes contact and lead before the call has ended; None where that is not wanted at this stage."""
+    call = stage.call
+    if stage.name is not _EARLY_AT.get(create_at) or call.type not in {CallType.INCOMING, CallType.OUTGOING}:
+        return None
+    phone = plan.client_phone(call.client.number)
+    if not phone:
+        return None
+    return NewRegistration(
+        call_id=call.id + EARLY,
+        aliases=frozenset({call.id + EARLY}),
+        client=client_key(phone, plan),
         call=CALL.dump_python(call, mode="json"),
     )
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from itgrix_kommo.calls.call import Call, CallType
+from itgrix_kommo.calls.call import Call, CallType, StageName
 from itgrix_kommo.config import Hook
 from itgrix_kommo.customizations import Verdict
 from itgrix_kommo.errors import KommoRejected
@@ -22,6 +22,7 @@ from itgrix_kommo.kommo.batches import Added, Outcome, Refused
 from itgrix_kommo.kommo.bodies import for_api
 from itgrix_kommo.kommo.client import KommoClient, UnsortedState
 from itgrix_kommo.pipeline.clients import Clients
+from itgrix_kommo.pipeline.intake import EARLY
 from itgrix_kommo.pipeline.mail import Mail
 from itgrix_kommo.pipeline.params import ROBOT, Params
 from itgrix_kommo.pipeline.progress import Card, Deal, Entity, Progress, Writing
@@ -64,6 +65,7 @@ class Earlier:
     """Another registration of the same client: its row, and what it has written."""
 
     id: int
+    call_id: str
     progress: Progress
 
 
@@ -106,6 +108,7 @@ class Steps:
         self._history = history
         self._save_row = save
         self._link = ""
+        self._stage = StageName.CALL_ENDED
 
     async def walk(self) -> str:
         """Do what is left to do; why it was skipped, or empty. Raises KommoError or Settling when it can't go on."""
@@ -125,6 +128,21 @@ class Steps:
             return str(skipped)
         return ""
 
+    async def walk_early(self, stage: StageName) -> str:
+        """Find or make contact and lead while the call goes on; the rest follows at its end, in a row of its own."""
+        self._stage = stage
+        try:
+            await self._phone()
+            await self._is_wanted()
+            await self._find()
+            if self.progress.entity is None and self._rules.business.create_contacts:
+                await self._create_contact()
+            if self.progress.entity is not None:
+                await self._create_lead()
+        except Skip as skipped:
+            return str(skipped)
+        return ""
+
     # Whose call, and whether
 
     @property
@@ -133,7 +151,7 @@ class Steps:
 
     async def _phone(self) -> None:
         if self.progress.phone is None:
-            given = {"phone": self._raw_phone, "call_full": self._full(), "call_stage": "call_ended"}
+            given = {"phone": self._raw_phone, "call_full": self._full(), "call_stage": self._stage.value}
             data = await self._ask("process_client_phone", given)
             await self._save(phone=str(data["phone"]) if data else "")
         if not self.phone:
@@ -144,7 +162,7 @@ class Steps:
             return
         if reason := self._rules.unlisted(self.call, self.phone):
             raise Skip(reason)
-        data = await self._ask("need_registration", {"call_full": self._full(), "call_stage": "call_ended"})
+        data = await self._ask("need_registration", {"call_full": self._full(), "call_stage": self._stage.value})
         if data is not None and not data["result"]:
             raise Skip(UNWANTED)
         await self._finish("wanted")
@@ -153,7 +171,7 @@ class Steps:
 
     async def _find(self) -> None:
         """A client whose entry still waits among the incoming leads has no card yet: his calls go to its lead."""
-        if self.progress.entity is not None or await self._find_unsorted():
+        if self.progress.entity is not None or await self._find_early() or await self._find_unsorted():
             return
         found = await self._desk.clients.find(self.phone)
         if found is None:
@@ -163,6 +181,16 @@ class Steps:
         deal = found.open_leads[0] if found.open_leads else None
         writing = None if made_by_us else self.progress.writing
         await self._save(entity=entity, open_leads=list(found.open_leads), deal=deal, writing=writing)
+
+    async def _find_early(self) -> bool:
+        """What was made while this call went on: Kommo's search may not show it yet."""
+        for earlier in await self._history.earlier():
+            if earlier.call_id.removesuffix(EARLY) in self.call.aliases and earlier.progress.entity is not None:
+                early = earlier.progress
+                made = ["lead"] if "lead" in early.steps else []
+                await self._save(entity=early.entity, deal=early.deal, open_leads=early.open_leads, steps=made)
+                return True
+        return False
 
     async def _find_unsorted(self) -> bool:
         for earlier in await self._history.earlier():
