@@ -10,6 +10,7 @@ from itgrix_kommo.errors import (
     KommoError,
     KommoFault,
     KommoForbidden,
+    KommoNotFound,
     KommoOverloaded,
     KommoRejected,
     KommoUnauthorized,
@@ -18,7 +19,7 @@ from itgrix_kommo.errors import (
 from itgrix_kommo.kommo.answers import Answer
 from itgrix_kommo.kommo.batches import Added, Refused, Unanswered
 from itgrix_kommo.kommo.checks import Wanted, examine
-from itgrix_kommo.kommo.client import SEARCH_PAGES, KommoClient
+from itgrix_kommo.kommo.client import SEARCH_PAGES, KommoClient, UnsortedState
 from itgrix_kommo.kommo.limiter import Priority
 from itgrix_kommo.kommo.retry import Backoff
 from itgrix_kommo.kommo.transport import Transport
@@ -240,6 +241,33 @@ class TestWriting:
         assert await client_of(transport).add_call_notes("leads", [body]) == [Added("17.1", 8802, None, 6601)]
         assert transport.asked[0].request == "POST /api/v4/leads/notes"
         assert transport.asked[0].body == [body]
+
+
+class TestUnsorted:
+    async def test_page_by_page_until_they_are_older(self) -> None:
+        def entries(*times: int, following: str | None = None) -> dict[str, Any]:
+            return embedded("unsorted", *({"uid": str(at), "created_at": at} for at in times), following=following)
+
+        transport = ScriptedTransport(entries(9, 8, following="/x?page=2"), entries(7, 6, following="/x?page=3"))
+        assert [one.uid for one in await client_of(transport).recent_unsorted(7)] == ["9", "8", "7"]
+        assert transport.asked[0].params == {
+            "filter[category][]": ["sip"],
+            "order[created_at]": ["desc"],
+            "limit": ["250"],
+        }
+        transport = ScriptedTransport(entries(9, 8, following="/x?page=2"), None)
+        assert [one.uid for one in await client_of(transport).recent_unsorted(7)] == ["9", "8"]
+
+    @pytest.mark.parametrize("gone", [None, KommoNotFound("Unsorted not found", status=404)])
+    async def test_one_that_waits_no_more_is_told_by_its_lead(self, gone: Any) -> None:
+        accepted = {"id": 6604, "status_id": 70011}
+        for lead, state in (
+            (accepted, UnsortedState.ACCEPTED),
+            ({**accepted, "is_deleted": True}, UnsortedState.DECLINED),
+            (None, UnsortedState.DECLINED),
+        ):
+            client = client_of(ScriptedTransport(gone, lead))
+            assert await client.unsorted_state("4005c1", 6604) is state
 
 
 class TestNotes:

@@ -210,6 +210,8 @@ class TestRequest:
     async def test_outside_of_async_with_it_is_closed(self, server: ScriptedServer) -> None:
         with pytest.raises(RuntimeError, match="async with"):
             await get(Transport(server.url, LongLivedToken(TOKEN), Limiter(7)))
+        async with Transport(server.url, LongLivedToken(TOKEN), Limiter(7)) as transport:
+            await transport.__aexit__(None, None, None)
 
     @pytest.mark.parametrize("address", ["", "acme.kommo.com", "/api", "https://"])
     async def test_an_address_that_is_none_is_refused(self, address: str) -> None:

@@ -202,6 +202,20 @@ class TestRenewal:
         await granted.client.account()
         assert exchanges(sandbox) == 3
 
+    async def test_while_one_renews_it_the_others_go_on_with_the_old_one(
+        self, sandbox: Sandbox, clock: ManualClock, granted: Node
+    ) -> None:
+        clock.advance(DAY - 300)
+        sandbox.faults.add(Fault(effect="hang", path=TOKEN_PATH, seconds=60))
+        renewing = asyncio.create_task(granted.client.account())
+        async with asyncio.timeout(5):
+            while not clock.sleepers:
+                await asyncio.sleep(0)
+        assert (await granted.client.account()).id == 31000001
+        assert not renewing.done()
+        clock.advance(60)
+        assert (await renewing).id == 31000001
+
     async def test_those_who_wait_together_fail_together(
         self, sandbox: Sandbox, clock: ManualClock, granted: Node
     ) -> None:

@@ -126,6 +126,8 @@ class OAuthTokens:
 
     async def token(self) -> str:
         grant = self._grant
+        if grant is not None and self._turn.locked() and self._now() < grant.expires_at:
+            return grant.access_token  # somebody sees to the next one, this one still serves
         if grant is None or self._is_ending(grant):
             async with self._turn:
                 grant = await self._current()
