@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,8 @@ class Leg:
 
     `exten` is the first number it dialled: of a client our DID. `redirected_to` is where a transfer sent it, `sent_by`
     the employee's leg that did so, or that forwarded its call there. `extension` is the employee's number where only a
-    channel variable tells it. `given_up_on`: the caller hung up while it rang.
+    channel variable tells it. `given_up_on`: the caller hung up while it rang. `visits` are what stands for this leg in
+    calls that it takes part in without belonging to them, `stands_for` is such a one's own leg (see `rooms`).
     """
 
     call: LiveCall
@@ -110,6 +111,8 @@ class Leg:
     ended_at: float | None = None
     cause: int = 0
     talks: list[Talk] = field(default_factory=list)
+    visits: list[Leg] = field(default_factory=list)
+    stands_for: Leg | None = None
 
     @classmethod
     def born(cls, call: LiveCall, at: float, channel: Channel) -> Leg:
@@ -180,8 +183,20 @@ class Leg:
         spans = [span for span in self.talks if span.outside or not outside]
         return (spans[0].since, spans[-1].until) if spans else None
 
+    def visitor(self, call: LiveCall, at: float) -> Leg:
+        """What stands for this leg in another call: an employee who took part in it."""
+        guest = replace(
+            self, call=call, started_at=at, origin=Origin.CALLED_IN, source=None, took_over=True, talks=[], visits=[]
+        )
+        guest.requested_told = guest.accepted_told = guest.is_parked = False
+        guest.room, guest.stands_for = None, self
+        self.visits.append(guest)
+        return guest
+
     def connect(self, at: float, *, outside: bool) -> bool:
         """Begin to talk, or go on with another kind of party; true at the very first word."""
+        for visit in self.visits:
+            visit.connect(at, outside=outside)
         first = not self.talks
         if self.talking:
             if self.talks[-1].outside == outside:
@@ -191,6 +206,8 @@ class Leg:
         return first
 
     def disconnect(self, at: float) -> None:
+        for visit in self.visits:
+            visit.disconnect(at)
         if self.talking:
             # What ended unseen is dated back, but never to before it began.
             self.talks[-1].until = max(at, self.talks[-1].since)

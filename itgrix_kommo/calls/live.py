@@ -14,7 +14,10 @@ from itgrix_kommo.calls.outcome import End, Outcome
 
 @dataclass(slots=True, eq=False)
 class LiveCall:
-    """All channels tied by linkedid, bridge or transfer. `id` is the oldest linkedid, `aliases` all it ever had."""
+    """All channels tied by linkedid, bridge or transfer. `id` is the oldest linkedid, `aliases` all it ever had.
+
+    `of_agent`: an agent's who is logged in. He meets client after client on it: it never becomes one with their calls.
+    """
 
     id: str
     plan: NumberPlan
@@ -23,6 +26,7 @@ class LiveCall:
     aliases: set[str] = field(default_factory=set)
     notes: list[Note] = field(default_factory=list)
     live_legs: int = 0
+    of_agent: bool = False
     _sides: dict[str, bool] = field(default_factory=dict)
     _client: tuple[Leg | None] | None = None
 
@@ -164,7 +168,12 @@ class LiveCall:
             return leg.rung_at is not None
         if not leg.talks or (leg in {self.main, self.caller()} and not self._called_by_client()):
             return False
-        return leg.took_over or (self.is_internal(leg) and leg.talk(outside=True) is not None)
+        if leg.took_over:
+            return True
+        return self.is_internal(leg) and leg.talk(outside=True) is not None and not self._rang_somebody(leg)
+
+    def _rang_somebody(self, leg: Leg) -> bool:
+        return any(one.root() is leg for one in self.phones() if one.origin is Origin.DIALLED)
 
     def _called_by_client(self) -> bool:
         """Then who called before him (into a conference, as an agent of a queue) was not calling him."""

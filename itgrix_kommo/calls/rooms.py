@@ -1,4 +1,9 @@
-"""Rooms: the bridges of Asterisk, and who hears whom in them, through Local channels into the next one."""
+"""Rooms: the bridges of Asterisk, and who hears whom in them, through Local channels into the next one.
+
+Who meet in a room become one call, save where that would make one call of several clients: an agent who is logged in
+waits on one channel for all of his clients, and into a conference many may come. There the employee visits each
+client's call: a leg of his stands in it as long as they are in one room.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +13,40 @@ from dataclasses import dataclass, field
 from itgrix_kommo.calls.events import Bridge
 from itgrix_kommo.calls.leg import Leg
 
+_AGENT_POOL = "AgentPool"
+"""Who makes the bridge in which agents wait (app_agent_pool)."""
+
 
 @dataclass(slots=True, eq=False)
 class Room:
-    """A bridge and who is in it. In a holding room (parking, a queue's music) nobody hears anybody."""
+    """A bridge and who is in it. In a holding room (parking, a queue's music) nobody hears anybody; in one of `agents`
+    those wait who are logged in.
+    """
 
     id: str
     holding: bool
+    agents: bool
     conference: bool
     legs: dict[str, Leg] = field(default_factory=dict)
 
 
 class Rooms:
-    """`on_meeting` is told of two legs in one room, before they hear each other; `on_talk` of all who now hear each
-    other, and of those of them who say their first word.
+    """`on_meeting` is told of two legs in one room, before they hear each other; `on_visit` where they stay two calls,
+    of the employee's leg and of the one he visits, and `on_parting` of the leg that stood for him there; `on_talk` of
+    all who now hear each other, and of those of them who say their first word.
     """
 
     def __init__(
         self,
         *,
         on_meeting: Callable[[float, Leg, Leg], None],
+        on_visit: Callable[[float, Leg, Leg], None],
+        on_parting: Callable[[float, Leg], None],
         on_talk: Callable[[float, list[Leg], list[Leg]], None],
     ) -> None:
         self._on_meeting = on_meeting
+        self._on_visit = on_visit
+        self._on_parting = on_parting
         self._on_talk = on_talk
         self._rooms: dict[str, Room] = {}
 
@@ -43,7 +59,8 @@ class Rooms:
         if room is None:
             holding = bridge.technology.startswith("holding")
             conference = bridge.type != "basic" and bridge.technology == "softmix"
-            room = self._rooms[bridge.id] = Room(bridge.id, holding=holding, conference=conference)
+            agents = bridge.creator == _AGENT_POOL
+            room = self._rooms[bridge.id] = Room(bridge.id, holding=holding, agents=agents, conference=conference)
         return room
 
     def enter(self, at: float, leg: Leg, room: Room) -> None:
@@ -51,13 +68,23 @@ class Rooms:
             self.leave(at, leg)
         leg.room = room
         room.legs[leg.uniqueid] = leg
+        leg.call.of_agent |= room.agents
         if room.holding:
             return
         for other in list(room.legs.values()):
-            # Two clients in a conference stay two calls: each of them is registered.
-            if not room.conference or not (leg.call.client_leg() and other.call.client_leg()):
-                self._on_meeting(at, leg, other)
+            self._meet(at, room, leg, other)
         self.listen(at, room)
+
+    def _meet(self, at: float, room: Room, one: Leg, other: Leg) -> None:
+        agents = one.call.of_agent or other.call.of_agent
+        clients = room.conference and one.call.client_leg() and other.call.client_leg()
+        if one.call is other.call or not (agents or clients):
+            self._on_meeting(at, one, other)
+            return
+        for guest, host in ((one, other), (other, one)):
+            comes = guest.call.of_agent if agents else guest.call.is_internal(guest)
+            if comes and guest.is_phone and not host.call.of_agent:
+                self._on_visit(at, guest, host)
 
     def leave(self, at: float, leg: Leg) -> None:
         room = leg.room
@@ -66,6 +93,10 @@ class Rooms:
         leg.room = None
         room.legs.pop(leg.uniqueid, None)
         leg.disconnect(at)
+        calls_left = {other.call.id for other in room.legs.values()}
+        for other in (leg, *room.legs.values()):
+            for visit in [visit for visit in other.visits if other is leg or visit.call.id not in calls_left]:
+                self._on_parting(at, visit)
         if room.legs:
             self.listen(at, room)
         else:

@@ -46,7 +46,9 @@ class Tracker:
         self._grace = grace
         self._legs: dict[str, Leg] = {}
         self._call_of: dict[str, LiveCall] = {}
-        self._rooms = Rooms(on_meeting=self._on_meeting, on_talk=self._on_talk)
+        self._rooms = Rooms(
+            on_meeting=self._on_meeting, on_visit=self._on_visit, on_parting=self._on_parting, on_talk=self._on_talk
+        )
         self._silent_since: dict[str, float] = {}
         self._due = math.inf
         self._ended: dict[str, float] = {}
@@ -137,8 +139,9 @@ class Tracker:
             leg.hear(at, channel)
         if channel.linkedid and channel.linkedid != leg.linkedid:
             leg.linkedid = channel.linkedid
-            if channel.linkedid not in self._ended:
-                self._tie(at, leg.call, self._call_of.get(channel.linkedid), "they carry the same linkedid")
+            owner = self._call_of.get(channel.linkedid, leg.call)
+            if channel.linkedid not in self._ended and self._may_be_one(leg.call, owner):
+                self._tie(at, leg.call, owner, "they carry the same linkedid")
                 self._call_of.setdefault(channel.linkedid, leg.call)
                 leg.call.aliases.add(channel.linkedid)
         return leg
@@ -161,13 +164,19 @@ class Tracker:
 
     def _tie(self, at: float, one: LiveCall, other: LiveCall | None, why: str) -> None:
         """Make two calls one, under the oldest linkedid."""
-        if other is None or one is other:
+        if other is None or one is other or not self._may_be_one(one, other):
             return
         kept, gone = (one, other) if age(one.id) <= age(other.id) else (other, one)
         kept.note(at, f"is one with call {gone.id}: {why}")
         for leg in gone.legs.values():
             leg.call = kept
-        kept.legs.update(gone.legs)
+            twin = kept.legs.setdefault(leg.uniqueid, leg)
+            if twin is not leg:
+                # The one visited the other's call, or both were visited by a third.
+                guest, stays = (twin, leg) if twin.stands_for is leg else (leg, twin)
+                if guest.stands_for is not None and guest in guest.stands_for.visits:
+                    guest.stands_for.visits.remove(guest)
+                kept.legs[leg.uniqueid] = stays
         kept.changed()
         kept.live_legs += gone.live_legs
         kept.started_at = min(kept.started_at, gone.started_at)
@@ -224,9 +233,12 @@ class Tracker:
         view = freeze(call, ended_at)
         self._stages.append(Stage(ended_at, StageName.CALL_ENDED, view, ""))
         del self.calls[call.id]
-        for uniqueid in call.legs:
-            del self._legs[uniqueid]
-            self._forwards.pop(uniqueid, None)
+        for uniqueid, leg in call.legs.items():
+            if leg.stands_for is None:
+                del self._legs[uniqueid]
+                self._forwards.pop(uniqueid, None)
+            elif leg in leg.stands_for.visits:
+                leg.stands_for.visits.remove(leg)
         for alias in call.aliases:
             self._call_of.pop(alias, None)
             self._ended[alias] = now
@@ -236,10 +248,33 @@ class Tracker:
     def _on_meeting(self, at: float, one: Leg, other: Leg) -> None:
         self._tie(at, one.call, other.call, "their channels are bridged")
 
+    def _on_visit(self, at: float, guest: Leg, host: Leg) -> None:
+        known = host.call.legs.get(guest.uniqueid)
+        if known is None:
+            host.call.legs[guest.uniqueid] = guest.visitor(host.call, at)
+            host.call.changed()
+            host.call.note(at, f"{guest.name}, of call {guest.call.id}, takes part")
+        elif known not in guest.visits:
+            guest.visits.append(known)
+            known.ended_at = None
+
+    def _on_parting(self, at: float, visit: Leg) -> None:
+        if visit.stands_for is not None:
+            visit.stands_for.visits.remove(visit)
+        visit.ended_at = at
+        visit.disconnect(at)
+        if visit.call.is_conversation(visit):
+            visit.call.note(at, f"{visit.name} takes leave")
+            self._emit(at, StageName.ENDED, visit)
+
+    @staticmethod
+    def _may_be_one(one: LiveCall, other: LiveCall) -> bool:
+        return one is other or not (one.of_agent or other.of_agent)
+
     def _on_talk(self, at: float, talking: list[Leg], begun: list[Leg]) -> None:
         for leg in begun:
             leg.call.note(at, f"{leg.name} talks with {', '.join(one.name for one in talking if one is not leg)}")
-        for leg in talking:
+        for leg in [one for present in talking for one in (present, *present.visits)]:
             if not leg.accepted_told and leg.call.is_conversation(leg):
                 leg.accepted_told = True
                 self._emit(at, StageName.ACCEPTED, leg)
@@ -337,7 +372,7 @@ class Tracker:
             self._tie(event.at, source.call, leg.call, "one dials the other")
             if leg.origin is Origin.CALLED_IN and leg.source is None and leg is not source:
                 # Who picks a ringing call up is named as the one that answered, though nobody ever dialled him.
-                leg.took_over = True
+                self._takes_over(event.at, leg)
         if leg.dial_status != "ANSWER":
             leg.dial_status = event.status
         if event.forward and source is not None:
@@ -397,11 +432,15 @@ class Tracker:
         leg, target = self._leg(event.at, event.channel), self._leg(event.at, event.target)
         if leg is None or target is None:
             return
-        leg.took_over = True
         self._tie(event.at, leg.call, target.call, "one picked the other up")
         leg.call.note(event.at, f"{leg.name} picks up what rings at {target.name}")
+        self._takes_over(event.at, leg)
+
+    def _takes_over(self, at: float, leg: Leg) -> None:
+        leg.took_over = True
         if leg.room is not None:
-            self._rooms.listen(event.at, leg.room)
+            # He may talk already, and only now is known to have been accepted.
+            self._rooms.listen(at, leg.room)
 
     def _on_parking(self, event: ev.Parking) -> None:
         leg = self._leg(event.at, event.parkee)
@@ -416,8 +455,8 @@ class Tracker:
         if event.retriever is not None:
             retriever = self._leg(event.at, event.retriever)
             if retriever is not None:
-                retriever.took_over = True
                 self._tie(event.at, call, retriever.call, "one retrieves the other from parking")
+                self._takes_over(event.at, retriever)
 
     def _on_hold(self, event: ev.Hold) -> None:
         leg = self._leg(event.at, event.channel)
@@ -461,9 +500,9 @@ class Tracker:
     def _on_resync(self, event: ev.Resync) -> None:
         """What we thought alive and is not has ended unseen; what lives and is unknown began unseen."""
         exists = {live.channel.uniqueid for live in event.channels}
-        for known in [leg for leg in self._legs.values() if leg.live and leg.uniqueid not in exists]:
-            if known.heard_at < event.asked_at:
-                self._end_unseen(known, max(known.heard_at, event.blind_since or 0.0), event.at)
+        for lost in [leg for leg in self._legs.values() if leg.live and leg.uniqueid not in exists]:
+            if lost.heard_at < event.asked_at:
+                self._end_unseen(lost, max(lost.heard_at, event.blind_since or 0.0), event.at)
         bridges = {bridge.id: bridge for bridge in event.bridges}
         for live in sorted(event.channels, key=lambda live: age(live.channel.uniqueid)):
             known = self._legs.get(live.channel.uniqueid)
