@@ -133,12 +133,13 @@ def understood(events: Iterable[Event]) -> list[Call]:
 
 def _check_stages(stages: Sequence[Stage], calls: Sequence[Call]) -> None:
     """Every conversation is asked for before it is accepted, accepted before it ends, and ends once."""
-    told: dict[str, list[StageName]] = {}
+    final = {alias: call.id for call in calls for alias in call.aliases}
+    told: dict[tuple[str, str], list[StageName]] = {}
     for stage in stages:
         if stage.conversation_id:
-            told.setdefault(stage.conversation_id, []).append(stage.name)
-    for conversation in (one for call in calls for one in call.conversations):
-        names = told.pop(conversation.id, [])
+            told.setdefault((final[stage.call.id], stage.conversation_id), []).append(stage.name)
+    for call_id, conversation in [(call.id, one) for call in calls for one in call.conversations]:
+        names = told.pop((call_id, conversation.id), [])
         order = [StageName.REQUESTED, StageName.ACCEPTED, StageName.ENDED]
         assert names == [name for name in order if name in names], (conversation.channel.name, names)
         assert names[-1:] == [StageName.ENDED], (conversation.channel.name, names)

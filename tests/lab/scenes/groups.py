@@ -162,7 +162,7 @@ async def queue_abandoned_between_rings(lab: Lab) -> None:
 
 
 @scene(
-    internal("", NO_ANSWER, user=101),
+    internal("", GAVE_UP, user=101),
     incoming(CLIENT, "4957770708", "101+", TALKED, last="101", user=101),
     incoming(CLIENT2, "4957770708", "101+", TALKED, last="101", user=101),
 )

@@ -54,5 +54,5 @@ async def name_that_is_no_text(lab: Lab) -> None:
 
 @scene(incoming(CLIENT, "4957770880", "101+", TALKED, last="101", user=101))
 async def local_channel_of_odd_name(lab: Lab) -> None:
-    """101 rings through a Local channel with a slash and a half's mark in its name."""
+    """101 rings through a Local channel with a half's mark in the middle of its name."""
     await answered(lab, "4957770880")
