@@ -113,6 +113,11 @@ def is_there(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+@pytest.fixture(autouse=True)
+def _demos_keep_their_logs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
 class TestDemo:
     async def test_recorded_calls(self) -> None:
         async with running("--traces", "--speed", "10") as process:
