@@ -455,7 +455,7 @@ class Tracker:
         if event.retriever is not None:
             retriever = self._leg(event.at, event.retriever)
             if retriever is not None:
-                self._tie(event.at, call, retriever.call, "one retrieves the other from parking")
+                self._tie(event.at, leg.call, retriever.call, "one retrieves the other from parking")
                 self._takes_over(event.at, retriever)
 
     def _on_hold(self, event: ev.Hold) -> None:
