@@ -64,6 +64,15 @@ def device_name(endpoint: str) -> str:
     return "" if technology in {"DAHDI", "Local"} else name
 
 
+def dialled_device(target: str) -> str:
+    """The device that Dial is to ring, as channel names spell it: of ``PJSIP/7999…@trunk`` it is ``PJSIP/trunk``."""
+    technology, _, rest = target.partition("/")
+    before, slash, _ = rest.partition("/")
+    if technology != "Local" and not slash:
+        before = rest.rpartition("@")[2]
+    return f"{technology}/{before}"
+
+
 @lru_cache(maxsize=4096)
 def number_in(dial_string: str) -> str:
     """The number a dial string sends to its trunk: ``79991234567@trunk``, ``trunk/7999…``, ``g1/7999…``; else empty."""

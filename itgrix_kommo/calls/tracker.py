@@ -14,7 +14,7 @@ from itgrix_kommo.calls import events as ev
 from itgrix_kommo.calls.call import Stage, StageName
 from itgrix_kommo.calls.leg import PLACE_OF_APPLICATION, Leg, Origin, Place
 from itgrix_kommo.calls.live import LiveCall
-from itgrix_kommo.calls.numbers import NumberPlan, is_number
+from itgrix_kommo.calls.numbers import NumberPlan, dialled_device, is_number
 from itgrix_kommo.calls.rooms import Rooms
 from itgrix_kommo.calls.view import freeze
 
@@ -26,6 +26,9 @@ REMEMBER_ENDED = 600.0
 
 STALE_AFTER = 6 * 3600.0
 """Seconds after which a channel that nothing was heard of is taken for gone: its hangup was lost."""
+
+
+_DIALLING = frozenset({Place.RINGING, Place.QUEUE})
 
 
 def age(uniqueid: str) -> tuple[float, int]:
@@ -503,31 +506,55 @@ class Tracker:
         for lost in [leg for leg in self._legs.values() if leg.live and leg.uniqueid not in exists]:
             if lost.heard_at < event.asked_at:
                 self._end_unseen(lost, max(lost.heard_at, event.blind_since or 0.0), event.at)
-        bridges = {bridge.id: bridge for bridge in event.bridges}
+        found: list[tuple[Leg, ev.LiveChannel]] = []
         for live in sorted(event.channels, key=lambda live: age(live.channel.uniqueid)):
             known = self._legs.get(live.channel.uniqueid)
             if known is not None and known.heard_at < event.asked_at and not live.bridge_id:
                 self._rooms.leave(max(known.heard_at, event.blind_since or 0.0), known)
-            self._resync_channel(event.at, live, bridges.get(live.bridge_id))
+            leg = self._resync_channel(event.at, live)
+            if leg is not None:
+                found.append((leg, live))
+        dialling = [(leg, live) for leg, live in found if leg.place in _DIALLING]
+        for leg, live in found:
+            if live.application.startswith(("AppDial", "AppQueue")) and leg.rung_at is None:
+                self._resync_dialled(leg, dialling)
+        # Who hears whom is asked last: by then it is known who rang whom.
+        bridges = {bridge.id: bridge for bridge in event.bridges}
+        for leg, live in found:
+            if bridge := bridges.get(live.bridge_id):
+                self._rooms.enter(event.at, leg, self._rooms.of(bridge))
 
-    def _resync_channel(self, at: float, live: ev.LiveChannel, bridge: ev.Bridge | None) -> None:
+    def _resync_channel(self, at: float, live: ev.LiveChannel) -> Leg | None:
         known = live.channel.uniqueid in self._legs
         leg = self._leg(at if known else live.started_at, live.channel)
         if leg is None or not leg.live:
-            return
+            return None
         leg.heard_at = at
         if not known:
-            if live.application.startswith(("AppDial", "AppQueue")):
-                leg.origin = Origin.DIALLED
-                leg.rung_at = leg.started_at
-                leg.call.changed()
             leg.call.note(at, f"{leg.name} exists; its beginning was not seen")
         if place := PLACE_OF_APPLICATION.get(live.application.lower()):
             leg.move_to(place)
         if leg.is_local and leg.other_half is None:
             self._pair_by_name(leg)
-        if bridge is not None:
-            self._rooms.enter(at, leg, self._rooms.of(bridge))
+        return leg
+
+    @staticmethod
+    def _resync_dialled(leg: Leg, dialling: list[tuple[Leg, ev.LiveChannel]]) -> None:
+        """Nobody told who rang this leg: he who is dialling its device, or the only one of its call who dials."""
+        leg.origin = Origin.DIALLED
+        leg.rung_at = leg.started_at
+        leg.call.changed()
+        asking = [
+            (source, target)
+            for source, live in dialling
+            if source.call is leg.call
+            for target in live.app_data.partition(",")[0].split("&")
+        ]
+        named = [(source, target) for source, target in asking if dialled_device(target) == leg.endpoint]
+        sources = {source.uniqueid for source, _ in asking}
+        for source, target in named or (asking if len(sources) == 1 else []):
+            leg.source = source
+            leg.dial_string = target if source.place is Place.RINGING else ""  # a queue's name is no number
 
     @staticmethod
     def _pair_by_name(leg: Leg) -> None:
