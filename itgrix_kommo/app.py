@@ -26,22 +26,28 @@ from itgrix_kommo.kommo.checks import Report, Wanted
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import WINDOW, Limiter
 from itgrix_kommo.kommo.oauth import Integration, OAuthTokens
+from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.popups import Popups
 from itgrix_kommo.kommo.transport import LongLivedToken, TokenSource, Transport
 from itgrix_kommo.pipeline.capture import Capture
+from itgrix_kommo.pipeline.clients import Clients
 from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.intake import early_registration_of, registration_of
 from itgrix_kommo.pipeline.rules import Rules, unlisted
 from itgrix_kommo.pipeline.stages import LiveStages
+from itgrix_kommo.recordings.archive import Recordings
+from itgrix_kommo.recordings.serving import routes as recording_routes
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.journal import Journal
+from itgrix_kommo.storage.phonebook import PhonebookRows
+from itgrix_kommo.storage.recordings import RecordingTable, link_key
 from itgrix_kommo.storage.registrations import Registrations
 from itgrix_kommo.storage.tokens import Tokens
 from itgrix_kommo.web.health import Health, health_routes
 from itgrix_kommo.web.server import serving, tls_context
 
-DEFAULT_JOURNAL = Path("/var/lib/itgrix_amo/itgrix.journal")
+DEFAULT_HOME = Path("/var/lib/itgrix_amo/itgrix.files")
 
 _log = structlog.get_logger(__name__)
 
@@ -86,12 +92,14 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             database = await Database.open(config.storage.url.get_secret_value())
             stack.push_async_callback(database.close)
-            journal = Journal(_journal_directory(config.storage.url.get_secret_value()))
+            journal = Journal(_home(config.storage.url.get_secret_value()) / "journal")
             stack.callback(journal.close)
             registrations = Registrations(database, config.node.name)
             transport = await self._kommo(stack, database)
-            client = KommoClient(transport)
+            client = KommoClient(transport, region=config.numbers.region)
             popups = Popups(transport)
+            phonebook = Phonebook(client, PhonebookRows(database))
+            await phonebook.load()
             customizer = Customizer(config.customizations)
             stack.push_async_callback(customizer.stop)
             try:
@@ -99,8 +107,11 @@ class Daemon:
             except HooksUnusable as error:
                 # Calls are captured all the same; the directory is looked at again while the daemon runs.
                 _log.error("customizations_unusable", error=str(error))
+            archive = await self._archive(stack, database)
             gate = Gate(client, self._wanted(), self._rules)
-            delivery = Delivery(registrations, client, customizer, gate, phone_of=self.plan.client_phone)
+            delivery = Delivery(
+                registrations, client, Clients(phonebook), customizer, archive, gate, phone_of=self.plan.client_phone
+            )
             live = LiveStages(
                 customizer,
                 popups,
@@ -121,13 +132,21 @@ class Daemon:
             )
             link = AmiLink(self._ami(), blind_since=capture.replay(decode))
             tls = tls_context(_path(config.http.tls_certificate), _path(config.http.tls_key))
-            routes = health_routes(lambda: self._health(link, registrations, gate))
+            routes = [*health_routes(lambda: self._health(link, registrations, gate)), *recording_routes(archive)]
             address = await stack.enter_async_context(serving(routes, config.http.host, config.http.port, tls=tls))
             on_ready(address)
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(link.run())
                 capturing = tasks.create_task(capture.run(link.batches()))
-                lasting = (journal.run(), capture.run_keeper(), gate.run(), delivery.run(), popups.run())
+                lasting = (
+                    journal.run(),
+                    capture.run_keeper(),
+                    gate.run(),
+                    delivery.run(),
+                    popups.run(),
+                    phonebook.run(),
+                    archive.run(),
+                )
                 workers = [tasks.create_task(one) for one in lasting]
                 await self._stop.wait()
                 _log.info("stopping")
@@ -137,6 +156,7 @@ class Daemon:
                 for task in workers:
                     task.cancel()
             await capture.keep_ended()
+            await phonebook.flush()
             await journal.sync()
             _log.info("stopped", live_calls=len(self.tracker.calls))
 
@@ -153,6 +173,20 @@ class Daemon:
     def _ami(self) -> AmiSettings:
         ami = self.config.ami
         return AmiSettings(ami.host, ami.port, ami.username, ami.secret.get_secret_value(), tls=ami.tls)
+
+    async def _archive(self, stack: contextlib.AsyncExitStack, database: Database) -> Recordings:
+        """The recordings; where they can't be converted, the files themselves are served."""
+        settings = self.config.recordings
+        home = _home(self.config.storage.url.get_secret_value())
+        secret = settings.link_secret
+        key = secret.get_secret_value().encode() if secret is not None else link_key(home / "link.key")
+        archive = Recordings(settings, RecordingTable(database), key=key, cache=home / "recordings")
+        stack.push_async_callback(archive.close)
+        try:
+            await archive.start()
+        except OSError as error:
+            _log.error("recordings_not_converted", error=str(error), remedy=f"let the daemon's user own {home}")
+        return archive
 
     async def _kommo(self, stack: contextlib.AsyncExitStack, database: Database) -> Transport:
         """The way to the account, with its one limiter: by the long-lived token, else by the OAuth grant."""
@@ -204,6 +238,7 @@ class Daemon:
             users={user.id: user.name for user in report.users.values()},
             phones={one.user_id: (one.extension, *one.numbers) for one in self.config.employees},
             timezone=self.config.node.timezone,
+            node=self.config.node.name,
             blacklist=numbers.blacklist,
             whitelist=numbers.whitelist,
         )
@@ -228,10 +263,10 @@ async def run(config: Config, on_ready: Callable[[str], None] = lambda _: None) 
     await daemon.run(on_ready)
 
 
-def _journal_directory(url: str) -> Path:
-    """Beside the SQLite file; where storage is a server, in the daemon's own directory."""
+def _home(url: str) -> Path:
+    """Where the daemon keeps its files: beside the SQLite file, by its name; else in the daemon's own directory."""
     file = make_url(url).database if url.startswith("sqlite") else None
-    return Path(file).with_suffix(".journal") if file else DEFAULT_JOURNAL
+    return Path(file).with_suffix(".files") if file else DEFAULT_HOME
 
 
 def _path(path: str | Path | None) -> Path | None:

@@ -34,6 +34,7 @@ def inbound(
     talk: float = 30.0,
     phone: str = "101",
     did: str = "4957770101",
+    recording: str = "",
 ) -> list[ev.Event]:
     """A client calls; the phone rings for three seconds; it is answered, or the client gives up."""
     first, _, count = linkedid.partition(".")
@@ -47,6 +48,7 @@ def inbound(
 
     told: list[ev.Event] = [
         ev.Newchannel(at, caller(ev.RING)),
+        ev.VarSet(at, linkedid, "MIXMONITOR_FILENAME", recording),
         ev.Newchannel(at, callee(ev.DOWN)),
         ev.DialBegin(at, caller(ev.RING), callee(ev.DOWN), f"{phone}/sip:{phone}@127.0.0.1"),
         ev.Newstate(at, callee(ev.RINGING)),

@@ -33,6 +33,7 @@ class Host:
     def __init__(self, lab: Lab, sandbox: Sandbox, directory: Path) -> None:
         self.lab = lab
         self.sandbox = sandbox
+        port = unused_port()
         self.config: dict[str, Any] = {
             "ami": {"port": lab.pair.pbx.ports.ami, "username": "itgrix", "secret": "itgrix-secret"},
             "kommo": {"base_url": sandbox.url, "access_token": "sandbox-token", "timeout_s": 2},
@@ -42,7 +43,12 @@ class Host:
                 {"user_id": CLARA, "extension": "103"},
             ],
             "numbers": {"trunks": ["PJSIP/trunk", "PJSIP/trunk2"], "region": "RU", "outside_prefixes": ["9"]},
-            "http": {"port": unused_port()},
+            "http": {"port": port},
+            "recordings": {
+                "directories": [str(lab.pair.pbx.outside(lab.pair.pbx.monitor))],
+                "path_map": {str(lab.pair.pbx.monitor): str(lab.pair.pbx.outside(lab.pair.pbx.monitor))},
+                "public_url": f"http://127.0.0.1:{port}",
+            },
             "storage": {"url": f"sqlite+aiosqlite:///{directory}/itgrix.db"},
         }
         self._file = directory / "config.json"
@@ -191,6 +197,26 @@ class TestCallsAppear:
         await talked(lab)
         (call,) = await host.calls(1)
         assert call.note_type == "call_in"
+
+
+class TestRecordings:
+    async def test_a_recorded_call_plays_from_its_link(self, lab: Lab, host: Host) -> None:
+        client = lab.client()
+        await client.calls("4957770301")
+        await lab.phone(101).answers()
+        await client.talks()
+        await asyncio.sleep(2)  # something has to be heard
+        await client.hangs_up()
+        await lab.quiet()
+        (call,) = await host.calls(1)
+        await host.until(lambda: "link" in host.account.calls[0].params)
+        link = host.account.calls[0].params["link"]
+        async with aiohttp.ClientSession() as session, session.get(link) as answer:
+            sound = await answer.read()
+        assert (answer.status, answer.content_type) == (200, "audio/mpeg")
+        assert answer.headers["Accept-Ranges"] == "bytes"
+        assert len(sound) > 4000 * 2  # two seconds at 32 kbit/s
+        assert call.id == host.account.calls[0].id
 
 
 class TestWhileItRings:

@@ -16,9 +16,11 @@ from itgrix_kommo.errors import KommoForbidden, KommoRejected, KommoUnauthorized
 from itgrix_kommo.kommo.checks import Report, Wanted
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import Limiter
+from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.retry import Backoff
 from itgrix_kommo.kommo.transport import LongLivedToken, Transport
 from itgrix_kommo.pipeline import delivery, registration
+from itgrix_kommo.pipeline.clients import Clients
 from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.intake import registration_of
@@ -26,7 +28,9 @@ from itgrix_kommo.pipeline.registration import Steps
 from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.sandbox import Fault, Sandbox, SandboxOptions
 from itgrix_kommo.storage.database import Database
+from itgrix_kommo.storage.phonebook import PhonebookRows
 from itgrix_kommo.storage.registrations import Registration, Registrations, State
+from tests.recorder import Recorder
 from tests.story import ended, inbound, plan
 
 WITHIN = 10.0
@@ -43,14 +47,17 @@ def rules_of(report: Report) -> Rules:
 class Office:
     """A delivery at work between a database and a sandbox account."""
 
-    def __init__(self, sandbox: Sandbox, registrations: Registrations, client: KommoClient) -> None:
+    def __init__(self, sandbox: Sandbox, database: Database, client: KommoClient) -> None:
+        registrations = Registrations(database, "pbx1")
         self.sandbox = sandbox
         self.registrations = registrations
         self.gate = Gate(client, Wanted(), rules_of, shut_pauses=(0.05,))
         self.delivery = Delivery(
             registrations,
             client,
+            Clients(Phonebook(client, PhonebookRows(database))),
             Customizer(Customizations(enabled=False)),
+            Recorder(),
             self.gate,
             phone_of=str,
             backoff=Backoff(attempts=None, first=0.01, ceiling=0.05),
@@ -100,7 +107,7 @@ async def an_office(directory: Path, **switches: Any) -> AsyncIterator[Office]:
             sandbox.serve(port=0) as served,
             Transport(served.url, LongLivedToken("sandbox-token"), Limiter(7), timeout_s=2) as transport,
         ):
-            made = Office(served, Registrations(database, "pbx1"), KommoClient(transport))
+            made = Office(served, database, KommoClient(transport))
             yield made
             await made.close()
     finally:

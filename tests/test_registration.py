@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,9 +13,10 @@ from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.config import Business, Hook, ListEntry, Tasks
 from itgrix_kommo.customizations import CATALOGUE, Cancelled, Data, Verdict
 from itgrix_kommo.errors import KommoError, KommoRejected
-from itgrix_kommo.kommo.batches import Added
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import Limiter, Priority
+from itgrix_kommo.kommo.listings import Listing
+from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.transport import LongLivedToken, Transport
 from itgrix_kommo.pipeline import registration
 from itgrix_kommo.pipeline.clients import Clients
@@ -25,6 +26,7 @@ from itgrix_kommo.pipeline.progress import Progress
 from itgrix_kommo.pipeline.registration import HIDDEN, NO_ENTITY, UNWANTED, Desk, Earlier, Settling, Steps
 from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.sandbox import Fault, Sandbox, SandboxOptions
+from tests.recorder import LINK, Recorder
 from tests.story import ANN, BORIS, T0, ended, inbound, internal, outbound, plan, stages
 
 CLIENT = "+79990000001"
@@ -68,6 +70,17 @@ class Hooks:
         return Verdict(hook, data, Cancelled() if data is None else Data(data))
 
 
+class Nothing:
+    """A phonebook's store that keeps nothing."""
+
+    async def load(self, most: int) -> list[tuple[Listing, float]]:
+        assert most > 0
+        return []
+
+    async def save(self, listings: Collection[tuple[Listing, float]], gone: Collection[str]) -> None:
+        pass
+
+
 class Client:
     """A sandbox account with our client before it; the rows of the registrations of one phone, in their order."""
 
@@ -76,7 +89,9 @@ class Client:
         self.transport = transport
         self.kommo = KommoClient(transport)
         self.mail = Mail(self.kommo)
+        self.phonebook = Phonebook(self.kommo, Nothing(), now=lambda: self.now)
         self.hooks = Hooks()
+        self.recorder = Recorder()
         self.rows: list[dict[str, Any]] = [{}]
         self.call_ids: list[str] = [""]
         self.now = T0 + 60
@@ -101,7 +116,7 @@ class Client:
         self.rows[-1] = progress
 
     def steps(self, call: Call, by: Rules) -> Steps:
-        desk = Desk(self.kommo, Clients(self.kommo), self.mail, self.hooks, by, lambda: self.now)
+        desk = Desk(self.kommo, Clients(self.phonebook), self.mail, self.hooks, by, self.recorder, lambda: self.now)
         return Steps(call, call.client.number, Progress.model_validate(self.row), desk, self, self._save_row)
 
     async def register(self, call: Call, by: Rules | None = None) -> str:
@@ -143,7 +158,6 @@ async def a_client(**switches: Any) -> AsyncIterator[Client]:
     ):
         made = Client(served, transport)
         yield made
-        await made.mail.close()
 
 
 @pytest.fixture
@@ -312,6 +326,47 @@ class TestTasks:
         await client.register(ended(inbound(answered=False)))
         assert not client.account.tasks
         assert "too long ago" in client.row["notes"][0]
+
+
+class TestTheRecording:
+    async def test_its_link_stands_in_the_call(self, client: Client) -> None:
+        await client.register(ended(inbound(recording="in-1.wav")))
+        (note,) = client.account.calls
+        assert note.params["link"] == LINK
+        ((named, facts),) = client.recorder.asked
+        assert (named, facts.recording_id, facts.client) == ("in-1.wav", "pbx1-1795355557.2", CLIENT)
+
+    async def test_one_that_still_grows_is_linked_later_and_once(self, client: Client) -> None:
+        client.recorder.unfinished = 2
+        call = ended(inbound(recording="in-1.wav"))
+        with pytest.raises(Settling):
+            await client.register(call)
+        (note,) = client.account.calls
+        assert "link" not in note.params
+        client.now += registration.LOOK_AGAIN
+        assert await client.register(call) == ""
+        (note,) = client.account.calls
+        assert note.params["link"] == LINK
+        assert note.params["call_result"] == "Talked"
+        assert await client.register(call) == ""
+        assert len(client.account.calls) == 1
+        assert len(client.recorder.asked) == 3
+
+    async def test_one_that_never_is_complete_is_given_up(self, client: Client) -> None:
+        client.recorder.unfinished = 99
+        client.now += registration.RECORDING_GIVEN_UP
+        assert await client.register(ended(inbound(recording="in-1.wav"))) == ""
+        assert "never complete" in client.row["notes"][-1]
+
+    async def test_a_customization_may_say_there_is_none(self, client: Client) -> None:
+        client.hooks = Hooks(process_record_file_path=lambda _: None)
+        await client.register(ended(inbound(recording="in-1.wav")))
+        (note,) = client.account.calls
+        assert "link" not in note.params
+
+    async def test_a_missed_call_has_none(self, client: Client) -> None:
+        await client.register(ended(inbound(answered=False, recording="in-1.wav")))
+        assert client.recorder.asked == []
 
 
 class TestEarly:
@@ -561,19 +616,3 @@ class TestIntake:
 
     def test_a_call_between_colleagues_is_no_business_of_the_crm(self) -> None:
         assert registration_of(ended(internal()), plan()) is None
-
-
-def test_the_outcomes_of_a_batch_reach_who_posted_them() -> None:
-    async def check() -> None:
-        async with a_client() as client:
-            posted = await asyncio.gather(
-                *(
-                    client.mail.contacts.post({"name": f"Client {number}", "request_id": str(number)})
-                    for number in range(70)
-                )
-            )
-            names = [client.account.contacts[one.id].name for one in posted if isinstance(one, Added)]
-            assert names == [f"Client {number}" for number in range(70)]
-            assert client.posts() == ["contacts", "contacts"]
-
-    asyncio.run(check())

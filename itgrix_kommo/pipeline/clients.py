@@ -1,12 +1,11 @@
-"""Who the client is in Kommo: the oldest contact with the phone, else the oldest company, and their open leads."""
+"""Who the client is in Kommo, as the phonebook has it confirmed, in the words of a registration."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from itgrix_kommo.kommo.client import KommoClient
-from itgrix_kommo.kommo.limiter import Priority
-from itgrix_kommo.kommo.models import Company, Contact
+from itgrix_kommo.kommo.listings import Client, OpenLead
+from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.pipeline.progress import Deal, Entity
 
 
@@ -19,19 +18,40 @@ class Found:
 
 
 class Clients:
-    def __init__(self, client: KommoClient) -> None:
-        self._client = client
+    def __init__(self, phonebook: Phonebook) -> None:
+        self._phonebook = phonebook
 
-    async def find(self, phone: str, *, priority: Priority = Priority.REGISTRATION) -> Found | None:
-        """Ask Kommo, now. None where nobody has the phone, as far as its search shows."""
-        contacts = await self._client.find_contacts(phone, priority=priority)
-        companies = await self._client.find_companies(phone, priority=priority) if not contacts else []
-        candidates: list[Contact | Company] = [*contacts, *companies]
-        if not candidates:
+    async def find(self, phone: str) -> Found | None:
+        """The oldest contact with the phone, else the oldest company; None where Kommo, asked now, shows nobody."""
+        listing = await self._phonebook.confirm(phone)
+        if listing is None:
             return None
-        chosen = candidates[0]
-        leads = await self._client.open_leads(chosen.lead_ids, priority=priority) if chosen.lead_ids else []
-        return Found(
-            Entity.of(chosen, is_sole=len(candidates) == 1),
-            tuple(Deal.of(lead) for lead in sorted(leads, key=lambda lead: lead.id)),
+        client = listing.client
+        entity = Entity(
+            type=client.type,
+            id=client.id,
+            name=client.name,
+            phones=list(client.phones),
+            responsible_id=client.responsible_id,
+            is_sole=listing.is_sole,
         )
+        return Found(entity, tuple(_deal(lead) for lead in client.leads or ()))
+
+    def made(self, phone: str, entity: Entity) -> None:
+        """Kommo's search may not show for a while whom we have just created."""
+        client = Client(entity.type, entity.id, entity.name, entity.responsible_id, (phone,), leads=())
+        self._phonebook.learn(phone, client)
+
+    def made_lead(self, entity: Entity, deal: Deal) -> None:
+        lead = OpenLead(deal.id, deal.name, deal.pipeline_id, deal.status_id, deal.responsible_id)
+        self._phonebook.learn_lead(entity.type, entity.id, lead)
+
+
+def _deal(lead: OpenLead) -> Deal:
+    return Deal(
+        id=lead.id,
+        name=lead.name,
+        responsible_id=lead.responsible_id,
+        pipeline_id=lead.pipeline_id,
+        status_id=lead.status_id,
+    )

@@ -19,7 +19,7 @@ from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.intake import CALL, EARLY
 from itgrix_kommo.pipeline.mail import Mail
 from itgrix_kommo.pipeline.progress import Progress
-from itgrix_kommo.pipeline.registration import Desk, Earlier, Hooks, Settling, Steps
+from itgrix_kommo.pipeline.registration import Desk, Earlier, Hooks, Recorder, Settling, Steps
 from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.storage.registrations import Registration, Registrations, State
 
@@ -63,7 +63,9 @@ class Delivery:
         self,
         registrations: Registrations,
         client: KommoClient,
+        clients: Clients,
         hooks: Hooks,
+        recordings: Recorder,
         gate: Gate,
         *,
         phone_of: Callable[[str], str],
@@ -72,9 +74,10 @@ class Delivery:
     ) -> None:
         self._registrations = registrations
         self._client = client
-        self._clients = Clients(client)
+        self._clients = clients
         self._mail = Mail(client)
         self._hooks = hooks
+        self._recordings = recordings
         self._gate = gate
         self._phone_of = phone_of
         self._backoff = backoff or AS_LONG_AS_IT_TAKES
@@ -98,7 +101,6 @@ class Delivery:
             for task in self._running.values():
                 task.cancel()
             await asyncio.gather(*self._running.values(), return_exceptions=True)
-            await self._mail.close()
 
     async def _start_due(self, rules: Rules) -> None:
         free = AT_ONCE - len(self._running)
@@ -139,7 +141,7 @@ class Delivery:
 
     async def _walk(self, registration: Registration, rules: Rules) -> None:
         call = CALL.validate_python(registration.call)
-        desk = Desk(self._client, self._clients, self._mail, self._hooks, rules, self._now)
+        desk = Desk(self._client, self._clients, self._mail, self._hooks, rules, self._recordings, self._now)
         steps = Steps(
             call,
             self._phone_of(call.client.number),

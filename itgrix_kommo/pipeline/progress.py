@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
 
-from itgrix_kommo.kommo.models import Company, Contact, Lead
-
-ClientType = Literal["contacts", "companies"]
+from itgrix_kommo.kommo.client import ClientType
 
 
 class Entity(BaseModel):
@@ -21,18 +19,6 @@ class Entity(BaseModel):
     responsible_id: int = 0
     is_new: bool = False
     is_sole: bool = True
-
-    @classmethod
-    def of(cls, found: Contact | Company, *, is_sole: bool, is_new: bool = False) -> Entity:
-        return cls(
-            type="contacts" if isinstance(found, Contact) else "companies",
-            id=found.id,
-            name=found.name,
-            phones=found.phones(),
-            responsible_id=found.responsible_user_id,
-            is_new=is_new,
-            is_sole=is_sole,
-        )
 
 
 class Deal(BaseModel):
@@ -48,17 +34,6 @@ class Deal(BaseModel):
     is_new: bool = False
     is_unsorted: bool = False
     uid: str = ""
-
-    @classmethod
-    def of(cls, lead: Lead, *, is_new: bool = False) -> Deal:
-        return cls(
-            id=lead.id,
-            name=lead.name,
-            responsible_id=lead.responsible_user_id,
-            pipeline_id=lead.pipeline_id,
-            status_id=lead.status_id,
-            is_new=is_new,
-        )
 
 
 class Card(BaseModel):
@@ -78,13 +53,18 @@ class Writing(BaseModel):
 
 
 class Progress(BaseModel):
-    """`hooks` are the verdicts of customizations by name (None: cancelled); `steps` are those that are done."""
+    """`hooks` are the verdicts of customizations by name (None: cancelled); `steps` are those that are done.
+
+    `link` is the recording's; `link_is_due`: the call was written without it, for the file was not complete.
+    """
 
     phone: str | None = None
     hooks: dict[str, dict[str, Any] | None] = {}
     entity: Entity | None = None
     open_leads: list[Deal] | None = None
     deal: Deal | None = None
+    link: str = ""
+    link_is_due: bool = False
     call: Card | None = None
     task: Card | None = None
     task_closed: bool = False

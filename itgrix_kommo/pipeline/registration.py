@@ -7,20 +7,23 @@ is in the row, too: nobody is asked twice.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 import structlog
 
 from itgrix_kommo.calls.call import Call, CallType, StageName
 from itgrix_kommo.config import Hook
 from itgrix_kommo.customizations import Verdict
-from itgrix_kommo.errors import KommoRejected
+from itgrix_kommo.errors import KommoRejected, RecordingUnfinished
 from itgrix_kommo.kommo import recognition
-from itgrix_kommo.kommo.batches import Added, Outcome, Refused
+from itgrix_kommo.kommo.batches import Added, Outcome, Refused, Unanswered
 from itgrix_kommo.kommo.bodies import for_api
-from itgrix_kommo.kommo.client import KommoClient, UnsortedState
+from itgrix_kommo.kommo.client import EntityType, KommoClient, UnsortedState
 from itgrix_kommo.pipeline.clients import Clients
 from itgrix_kommo.pipeline.intake import EARLY
 from itgrix_kommo.pipeline.mail import Mail
@@ -28,9 +31,16 @@ from itgrix_kommo.pipeline.params import ROBOT, Params
 from itgrix_kommo.pipeline.progress import Card, Deal, Entity, Progress, Writing
 from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.pipeline.texts import TASK_RESULTS
+from itgrix_kommo.recordings.recording import CallFacts, NoRecording, Prepared
 
 SETTLE = 15.0
 """Seconds after which what was written is found by Kommo's search; before that, not finding it proves nothing."""
+
+RECORDING_WITHIN = 20.0
+"""Seconds that a registration waits for its recording to be complete and converted."""
+
+LOOK_AGAIN, RECORDING_GIVEN_UP = 10.0, 1800.0
+"""Seconds between later looks for a recording, and after the call's end when it is given up."""
 
 ENTITY_NOT_FOUND = 263
 
@@ -60,6 +70,12 @@ class Hooks(Protocol):
     async def call(self, hook: Hook, params: dict[str, Any], *, call_id: str = "") -> Verdict: ...
 
 
+class Recorder(Protocol):
+    async def prepare(
+        self, named: str, facts: CallFacts, customize: Callable[[Path], Awaitable[str | None]] | None = None
+    ) -> Prepared | NoRecording: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """Another registration of the same client: its row, and what it has written."""
@@ -85,6 +101,7 @@ class Desk:
     mail: Mail
     hooks: Hooks
     rules: Rules
+    recordings: Recorder
     now: Callable[[], float]
 
 
@@ -107,7 +124,6 @@ class Steps:
         self._rules = desk.rules
         self._history = history
         self._save_row = save
-        self._link = ""
         self._stage = StageName.CALL_ENDED
 
     async def walk(self) -> str:
@@ -115,6 +131,7 @@ class Steps:
         try:
             await self._phone()
             await self._is_wanted()
+            await self._prepare_recording()
             await self._find()
             await self._create_client()
             await self._create_lead()
@@ -123,6 +140,7 @@ class Steps:
             await self._update_lead()
             await self._create_task()
             await self._close_tasks()
+            await self._add_link()
             await self._afterwards()
         except Skip as skipped:
             return str(skipped)
@@ -166,6 +184,67 @@ class Steps:
         if data is not None and not data["result"]:
             raise Skip(UNWANTED)
         await self._finish("wanted")
+
+    # The recording
+
+    async def _prepare_recording(self) -> None:
+        """Have a link to it, if it is complete in time; else the call is written without, and the link added later."""
+        if self._done("recording"):
+            return
+        is_due = False
+        try:
+            async with asyncio.timeout(RECORDING_WITHIN):
+                await self._take_recording()
+        except (TimeoutError, RecordingUnfinished):
+            is_due = True
+        await self._finish("recording", link_is_due=is_due)
+
+    async def _take_recording(self) -> None:
+        conversation = self.call.conversation(self.call.accepted_id)
+        if conversation is None or not conversation.recording:
+            return
+        facts = CallFacts(
+            recording_id=f"{self._rules.node}-{conversation.id}",
+            called_at=datetime.fromtimestamp(self.call.started_at, self._rules.timezone).astimezone(),
+            client=self.phone,
+            employee=", ".join(conversation.user.phones[:1]) if conversation.user else "",
+        )
+
+        async def customize(path: Path) -> str | None:
+            given = {"path": str(path), "call_full": self._full(), "conversation_id": conversation.id}
+            data = await self._ask("process_record_file_path", given)
+            return str(data["path"]) if data else None
+
+        prepared = await self._desk.recordings.prepare(conversation.recording, facts, customize)
+        if isinstance(prepared, Prepared):
+            await self._save(link=prepared.link, notes=[*self.progress.notes, *filter(None, [prepared.words])])
+        else:
+            await self._save(notes=[*self.progress.notes, prepared.words])
+
+    async def _add_link(self) -> None:
+        """The recording was not complete when the call was written: its link follows, once."""
+        if self._done("link") or not self.progress.link_is_due:
+            return
+        now, ended = self._desk.now(), self.call.ended_at or self.call.started_at
+        if not self.progress.link:
+            try:
+                async with asyncio.timeout(RECORDING_WITHIN):
+                    await self._take_recording()
+            except (TimeoutError, RecordingUnfinished):
+                if now - ended < RECORDING_GIVEN_UP:
+                    raise Settling(now + LOOK_AGAIN) from None
+                await self._save(notes=[*self.progress.notes, "no recording: its file was never complete"])
+        card = self.progress.call
+        if self.progress.link and card is not None:
+            notes = await self._desk.client.notes(cast("EntityType", card.entity_type), card.entity_id)
+            note = next((one for one in notes if one.id == card.id), None)
+            if note is not None:
+                body = recognition.call_note_with(note, link=self.progress.link)
+                (outcome,) = await self._desk.client.update_call_notes(cast("EntityType", card.entity_type), [body])
+                if isinstance(outcome, Unanswered):
+                    raise outcome.error
+                _log.info("recording_linked", note_id=card.id)
+        await self._finish("link")
 
     # Who the client is
 
@@ -218,7 +297,7 @@ class Steps:
             raise Skip(NO_ENTITY)
 
     async def _create_unsorted(self) -> None:
-        params = self._params.unsorted(self._link)
+        params = self._params.unsorted(self.progress.link)
         data = await self._ask("process_unsorted_creation_params", {**params, "call_full": self._full()})
         if data is None:
             raise Skip(f"{CANCELLED}: no entry among the incoming leads")
@@ -235,7 +314,7 @@ class Steps:
             contact = entry.contact_ids[0] if entry.contact_ids else 0
             return Added("", entry.lead_ids[0] if entry.lead_ids else 0, "contacts", contact, entry.uid)
 
-        added = await self._once("unsorted", body, self._desk.mail.unsorted.post, find)
+        added = await self._once("unsorted", body, self._desk.mail.unsorted, find)
         deal = Deal(
             id=added.id, name=str(params["_embedded"]["leads"][0]["name"]), is_new=True, is_unsorted=True, uid=added.uid
         )
@@ -254,7 +333,7 @@ class Steps:
             return None  # `_find` has looked already
 
         body = for_api("contact", data)
-        added = await self._once("contact", body, self._desk.mail.contacts.post, find)
+        added = await self._once("contact", body, self._desk.mail.contacts, find)
         entity = Entity(
             type="contacts",
             id=added.id,
@@ -264,6 +343,7 @@ class Steps:
             is_new=True,
         )
         await self._save(entity=entity, open_leads=[], writing=None)
+        self._desk.clients.made(self.phone, entity)
         _log.info("contact_created", contact_id=entity.id)
 
     async def _create_lead(self) -> None:
@@ -293,7 +373,7 @@ class Steps:
             lead = recognition.written_lead(leads, writing.body, writing.since, known=known)
             return Added("", lead.id) if lead else None
 
-        added = await self._once("lead", body, self._desk.mail.leads.post, find)
+        added = await self._once("lead", body, self._desk.mail.leads, find)
         made = Deal(
             id=added.id,
             name=str(body.get("name") or ""),
@@ -303,6 +383,7 @@ class Steps:
             is_new=True,
         )
         await self._finish("lead", deal=made, writing=None)
+        self._desk.clients.made_lead(entity, made)
         _log.info("lead_created", lead_id=made.id)
 
     # The call
@@ -310,12 +391,12 @@ class Steps:
     async def _write_call(self) -> None:
         if self._done("call"):
             return
-        params = self._params.call(self._responsible(self._entity), self._link)
+        params = self._params.call(self._responsible(self._entity), self.progress.link)
         data = await self._ask("process_call_params", {**params, "call_full": self._full()})
         if data is None:
             await self._finish("call", note=f"{CANCELLED}: the call itself is not written")
             return
-        body = {**for_api("call", data), "uniq": self.call.id, "request_id": self.call.id}
+        body = {**for_api("call", data), "uniq": self.call.id}
         responsible = int(body.get("responsible_user_id") or ROBOT)
         if responsible != ROBOT:
             body["call_responsible"] = responsible
@@ -331,7 +412,7 @@ class Steps:
         entity_type, entity_id = self._card()
         if self._matches_by_itself() and not self._is_writing("call note"):
             try:
-                added = await self._once("call", body, self._desk.mail.calls.post, self._find_call)
+                added = await self._once("call", body, self._desk.mail.calls, self._find_call)
             except KommoRejected as error:
                 if error.status != ENTITY_NOT_FOUND:
                     raise
@@ -341,7 +422,7 @@ class Steps:
                     id=added.id, entity_type=added.entity_type or entity_type, entity_id=added.entity_id or entity_id
                 )
         note = call_note(body, entity_id)
-        added = await self._once("call note", note, self._desk.mail.notes(entity_type).post, self._find_call)
+        added = await self._once("call note", note, self._desk.mail.notes(entity_type), self._find_call)
         return Card(id=added.id, entity_type=added.entity_type or entity_type, entity_id=added.entity_id or entity_id)
 
     def _card(self) -> tuple[str, int]:
@@ -404,7 +485,7 @@ class Steps:
         if body.get("responsible_user_id") in {ROBOT, responsible_id}:
             body.pop("responsible_user_id", None)
         if body.keys() - {"id"}:
-            await self._write(hook, body, self._desk.mail.updates(entity_type).post)
+            await self._write(hook, body, self._desk.mail.updates(entity_type))
             _log.info("card_updated", on=f"{entity_type}/{card_id}")
         await self._finish(hook, writing=None)
 
@@ -422,7 +503,7 @@ class Steps:
         if data is None:
             await self._finish("task", note=f"{CANCELLED}: no task")
             return
-        body = {**for_api("task", data), "request_id": self.call.id}
+        body = for_api("task", data)
         if not body.get("responsible_user_id"):
             body.pop("responsible_user_id", None)
 
@@ -431,7 +512,7 @@ class Steps:
             task = recognition.written_task(tasks, writing.body, writing.since, known=await self._known_tasks())
             return Added("", task.id) if task else None
 
-        added = await self._once("task", body, self._desk.mail.tasks.post, find)
+        added = await self._once("task", body, self._desk.mail.tasks, find)
         task = Card(id=added.id, entity_type=str(body["entity_type"]), entity_id=int(body["entity_id"]))
         await self._finish("task", task=task, task_closed=bool(body.get("is_completed")), writing=None)
         _log.info("task_created", task_id=added.id, on=f"{entity_type}/{entity_id}")
@@ -478,7 +559,7 @@ class Steps:
         return self.progress.entity
 
     def _full(self) -> dict[str, Any]:
-        return self._params.full(self.progress.entity, self.progress.deal, self._link)
+        return self._params.full(self.progress.entity, self.progress.deal, self.progress.link)
 
     def _responsible(self, entity: Entity | None) -> int:
         """The user of the last accepted conversation, or who tried to ring the client; a missed one as configured."""
@@ -527,11 +608,11 @@ class Steps:
         self, what: str, body: dict[str, Any], send: Callable[[dict[str, Any]], Awaitable[Outcome]]
     ) -> Added:
         await self._save(writing=Writing(what=what, since=self._desk.now(), body=body))
-        outcome = await send({"request_id": self.call.id, **body})
+        outcome = await send({**body, "request_id": f"{self.call.id}:{what}"})
         if isinstance(outcome, Refused) and (instead := self._without_user(body, outcome)) is not None:
             _log.warning("user_refused", what=what, words=outcome.detail, remedy="the default user takes it")
             await self._save(writing=Writing(what=what, since=self._desk.now(), body=instead))
-            outcome = await send({"request_id": self.call.id, **instead})
+            outcome = await send({**instead, "request_id": f"{self.call.id}:{what}"})
         if isinstance(outcome, Added):
             return outcome
         if isinstance(outcome, Refused):
@@ -584,6 +665,4 @@ def call_note(body: dict[str, Any], entity_id: int) -> dict[str, Any]:
         "note_type": "call_in" if body["direction"] == "inbound" else "call_out",
         "params": {key: body[key] for key in recognition.CALL_PARAMS if key in body},
     }
-    return note | {
-        key: body[key] for key in ("created_by", "responsible_user_id", "created_at", "request_id") if key in body
-    }
+    return note | {key: body[key] for key in ("created_by", "responsible_user_id", "created_at") if key in body}

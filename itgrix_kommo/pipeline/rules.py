@@ -38,6 +38,7 @@ class Rules:
     users: Mapping[int, str] = field(default_factory=dict)
     phones: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     timezone: tzinfo | None = None
+    node: str = "pbx1"
     blacklist: tuple[ListEntry, ...] = ()
     whitelist: tuple[ListEntry, ...] = ()
 

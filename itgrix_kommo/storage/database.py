@@ -34,6 +34,7 @@ registrations = sa.Table(
     sa.Column("progress", sa.JSON, nullable=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Index("registrations_waiting", "state", "due_at"),
+    sa.Index("registrations_of_client", "client"),
     sa.UniqueConstraint("node", "call_id"),
 )
 
@@ -62,6 +63,16 @@ phonebook = sa.Table(
     sa.Column("phone", sa.String(32), primary_key=True),
     sa.Column("listing", sa.JSON, nullable=False),
     sa.Column("used_at", sa.Double, nullable=False, index=True),
+)
+
+
+recordings = sa.Table(
+    "recordings",
+    metadata,
+    sa.Column("id", sa.String(200), primary_key=True),
+    sa.Column("sources", sa.JSON, nullable=False),
+    sa.Column("file_name", sa.Text, nullable=False),
+    sa.Column("called_at", sa.Double, nullable=False),
 )
 
 
