@@ -388,6 +388,7 @@ class TestWorkers:
         assert heard_pitch(target) == pytest.approx(PITCH, rel=0.03)
         assert processes(scratch) == before
         assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in before} == {10}
+        assert {os.sched_getscheduler(pid) for pid in before} == {os.SCHED_IDLE}
 
     async def test_one_recording_is_converted_once_for_all_who_ask(
         self, converter: Converter, made: list[Path], monitor: Path, target: Path
@@ -504,7 +505,7 @@ class TestWorkers:
             *("-m", "itgrix_kommo.recordings.worker", str(scratch), "0"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
+            process_group=0,
         )
         assert process.stdin is not None
         process.stdin.write(job(source, target=target).line())

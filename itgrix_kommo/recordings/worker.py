@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 ORDINARY: Final = 30_000_000
 """Bytes of samples up to which pydub, which holds them in memory, does the work."""
 
-IDLE_NICENESS: Final = 19
-"""From this niceness on, the worker gets only what processor time nobody else wants."""
-
 _COMPLAINTS: Final = 4096  # bytes of ffmpeg's stderr that are read: a damaged file can make it complain for ever
 
 
@@ -181,10 +178,10 @@ def _jobs(stdin: BinaryIO) -> queue.SimpleQueue[bytes]:
 
 
 def _be_modest(niceness: int) -> None:
+    """Where the daemon's event loop wakes up, a nice process may go on for some milliseconds; an idle one makes way."""
     os.nice(niceness)
-    if niceness >= IDLE_NICENESS:
-        with contextlib.suppress(OSError):  # a container may forbid it; the niceness stays
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with contextlib.suppress(OSError):  # a container may forbid it
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def main(scratch: Path, niceness: int) -> None:
