@@ -59,7 +59,9 @@ class Origin(Enum):
 
 @dataclass(slots=True, eq=False)
 class Talk:
-    """A span in which the leg was connected; `outside` where one of the connected was no employee."""
+    """From the first to the last moment in which the leg was connected to its like: `outside` where one of them was no
+    employee. `until` is None while it is connected.
+    """
 
     since: float
     until: float | None
@@ -176,12 +178,12 @@ class Leg:
 
     @property
     def first_talk(self) -> float | None:
-        return self.talks[0].since if self.talks else None
+        return min((span.since for span in self.talks), default=None)
 
     def talk(self, *, outside: bool) -> tuple[float, float | None] | None:
         """From the first to the last moment of talk (with the client, if `outside`); holds in between belong to it."""
         spans = [span for span in self.talks if span.outside or not outside]
-        return (spans[0].since, spans[-1].until) if spans else None
+        return (min(span.since for span in spans), spans[-1].until) if spans else None
 
     def visitor(self, call: LiveCall, at: float) -> Leg:
         """What stands for this leg in another call: an employee who took part in it."""
@@ -202,7 +204,13 @@ class Leg:
             if self.talks[-1].outside == outside:
                 return False
             self.disconnect(at)
-        self.talks.append(Talk(at, None, outside))
+        span = next((span for span in self.talks if span.outside == outside), None)
+        if span is None:
+            span = Talk(at, None, outside)
+        else:
+            self.talks.remove(span)
+            span.until = None
+        self.talks.append(span)
         return first
 
     def disconnect(self, at: float) -> None:

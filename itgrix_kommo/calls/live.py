@@ -12,6 +12,12 @@ from itgrix_kommo.calls.numbers import Employee, NumberPlan, device_name, is_num
 from itgrix_kommo.calls.outcome import End, Outcome
 
 
+MOST_NOTES = 1000
+"""Lines of a call's timeline: one that waits in a queue all day has no more, nor an endless play with the hold key."""
+
+LEFT_OUT = "… what happened then is left out …"
+
+
 @dataclass(slots=True, eq=False)
 class LiveCall:
     """All channels tied by linkedid, bridge or transfer. `id` is the oldest linkedid, `aliases` all it ever had.
@@ -32,6 +38,9 @@ class LiveCall:
 
     def note(self, at: float, text: str) -> None:
         self.notes.append(Note(at, text))
+        if len(self.notes) > MOST_NOTES:
+            middle = MOST_NOTES // 2
+            self.notes[middle : middle + 2] = [Note(self.notes[middle].at, LEFT_OUT)]
 
     def phones(self) -> Iterator[Leg]:
         return (leg for leg in self.legs.values() if leg.is_phone)
