@@ -89,10 +89,12 @@ class LiveCall:
         if self.is_internal(leg):
             return self.plan.employee(self.extension(leg))
         for asker in leg.askers():
+            if asker.is_phone and self.is_internal(asker):
+                return self.plan.employee(self.extension(asker))
             if asker.sent_by is not None:
                 return self.plan.employee(self.extension(asker.sent_by))
             if asker.is_phone:
-                return self.plan.employee(self.extension(asker)) if self.is_internal(asker) else None
+                return None
             # A Local channel that looked for an employee and was led to his mobile phone.
             if owner := self.plan.employee(asker.exten) or self.plan.employee(asker.caller_number):
                 return owner
