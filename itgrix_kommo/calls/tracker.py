@@ -145,21 +145,27 @@ class Tracker:
             owner = self._call_of.get(channel.linkedid, leg.call)
             if channel.linkedid not in self._ended and self._may_be_one(leg.call, owner):
                 self._tie(at, leg.call, owner, "they carry the same linkedid")
-                self._call_of.setdefault(channel.linkedid, leg.call)
-                leg.call.aliases.add(channel.linkedid)
+                self._claim(leg.call, channel.linkedid)
         return leg
+
+    def _claim(self, call: LiveCall, alias: str) -> None:
+        """An id is the call's who had it first: no two are ever known by the same one."""
+        if self._call_of.setdefault(alias, call) is call:
+            call.aliases.add(alias)
 
     def _new_leg(self, at: float, channel: ev.Channel) -> Leg:
         linkedid = channel.linkedid if channel.linkedid not in self._ended else ""
         call = self._call_of.get(linkedid or channel.uniqueid)
         if call is None:
             call = LiveCall(linkedid or channel.uniqueid, self.plan, at)
-            self.calls[call.id] = self._call_of[call.id] = call
-            call.aliases.add(call.id)
+            self.calls[call.id] = call
+            self._claim(call, call.id)
+        # A channel whose birth was missed may have lent its id to others before.
+        self._tie(at, call, self._call_of.get(channel.uniqueid), "one carries the other's id")
+        call = self._call_of[call.id]
         leg = Leg.born(call, at, channel)
         call.legs[leg.uniqueid] = self._legs[leg.uniqueid] = leg
-        call.aliases.add(leg.uniqueid)
-        self._call_of[leg.uniqueid] = call
+        self._claim(call, leg.uniqueid)
         call.live_legs += 1
         call.changed()
         self._silent_since.pop(call.id, None)
