@@ -142,10 +142,12 @@ class Lab:
         await self.seen.until(lambda: leg.channel, f"the channel of {leg}", STEP)
         return leg
 
-    async def click_to_call(self, extension: int, number: str, *, context: str = "from-internal") -> None:
+    async def click_to_call(
+        self, extension: int, number: str, *, channel: str = "PJSIP/{}", context: str = "from-internal"
+    ) -> None:
         """Has the PBX ring a phone and, once it answers, call the number, as a click-to-call does."""
         await self.seen.pbx.action(
-            "Originate", Channel=f"PJSIP/{extension}", Context=context, Exten=number, Priority=1, Async="true",
+            "Originate", Channel=channel.format(extension), Context=context, Exten=number, Priority=1, Async="true",
             CallerID=f'"{number}" <{extension}>', Timeout=30_000, ChannelId=f"click-{next(NUMBERS)}",
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ each of its calls must become.
 
 from __future__ import annotations
 
-from tests.lab.scenes import freepbx, groups, moves, names, plain, transfers
+from tests.lab.scenes import freepbx, groups, moves, names, plain, rare, transfers
 from tests.lab.scenes.catalogue import SCENES, Scene
 
-__all__ = ["SCENES", "Scene", "freepbx", "groups", "moves", "names", "plain", "transfers"]
+__all__ = ["SCENES", "Scene", "freepbx", "groups", "moves", "names", "plain", "rare", "transfers"]
