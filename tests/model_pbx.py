@@ -14,7 +14,6 @@ from typing import Any
 
 from itgrix_kommo.calls import events as ev
 from itgrix_kommo.calls.call import CallType
-from tests.story import T0
 
 
 @dataclass(slots=True, eq=False)
@@ -86,9 +85,9 @@ class Attempt:
 
 
 class ModelPbx:
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, start: float) -> None:
         self.random = random
-        self.now = T0
+        self.now = start
         self.step = 0
         self.told: list[tuple[int, ev.Event]] = []
         self.families: list[Family] = []

@@ -37,9 +37,9 @@ Deed: TypeAlias = Generator[None, None, Talk | None]
 class People:
     """Who may call and be called at `pbx`; chance decides who and how."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, start: float) -> None:
         self.random = random
-        self.pbx = ModelPbx(random)
+        self.pbx = ModelPbx(random, start)
         self._clients = 0
 
     def client_number(self) -> str:

@@ -20,7 +20,7 @@ from tests.worlds import SCRIPTS, USER_ID, World, plan
 ORDER = [StageName.REQUESTED, StageName.ACCEPTED, StageName.ENDED]
 chance = st.randoms(use_true_random=False)
 a_world = st.builds(World, chance, scripts=st.lists(st.sampled_from(sorted(SCRIPTS)), min_size=1, max_size=4))
-few = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def told(events: Iterable[ev.Event], tracker: Tracker) -> list[Stage]:

@@ -21,6 +21,7 @@ from tests.model_people import (
     group,
     rung_outside,
 )
+from tests.story import T0
 
 PAUSES = (0.0, 0.0, 0.0, 0.001, 0.3, 4.0, 30.0)
 USER_ID = {extension: 9_100_000 + int(extension) for extension in PHONES}
@@ -41,11 +42,11 @@ class World:
     `snapshots` are what exists between two steps, by the number of events until then, and `talking` whose phones talk.
     """
 
-    def __init__(self, random: Random, scripts: Sequence[str]) -> None:
+    def __init__(self, random: Random, scripts: Sequence[str], *, start: float = T0) -> None:
         self.scripts = scripts
         self.snapshots: dict[int, ev.Resync] = {}
         self.talking: dict[int, frozenset[str]] = {}
-        people = People(random)
+        people = People(random, start)
         self.pbx = people.pbx
         self._run([SCRIPTS[name](people) for name in scripts], random)
         self.events: list[ev.Event] = list(reordered(self.pbx.told, random))
