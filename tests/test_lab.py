@@ -162,12 +162,6 @@ async def test_the_freepbx_side_in_and_out(lab: Lab) -> None:
     assert {"from-trunk", "from-did-direct", "dial-one", "route", "dialout-trunk", "sub-record-check"} <= contexts
 
 
-@pytest.mark.parametrize("name", SCENES)
-async def test_every_scene_plays(lab: Lab, name: str) -> None:
-    await SCENES[name](lab)
-    assert not lab.seen.switchboard.channels
-
-
 async def test_a_recording_is_where_the_pbx_says_and_holds_sound(lab: Lab) -> None:
     client = lab.client()
     await client.calls("4958881201")

@@ -6,6 +6,7 @@ world over AMI the moment the test says so; nothing is timed in advance.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -23,6 +24,8 @@ CARRIERS = {"trunk": "carrier", "trunk2": "carrier2"}
 REJECTIONS = {403: 21, 404: 1, 408: 18, 410: 22, 480: 19, 484: 28, 486: 17, 488: 58, 500: 38, 503: 34, 603: 16}
 NORMAL_CLEARING = 16
 DIGIT_MS = 80
+PAUSE_BETWEEN_DIGITS = 0.08
+"""Seconds. Of two digits without a pause the PBX may take the second for a repetition: RTP tells them by their time."""
 
 State = Literal["calling", "ringing", "up", "ended"]
 
@@ -142,6 +145,7 @@ class Party:
             await self.lab.seen.event(
                 "DTMFEnd", within=STEP, since=since, Channel=channel, Digit=digit, Direction="Received"
             )
+            await asyncio.sleep(PAUSE_BETWEEN_DIGITS)
 
 
 class Client(Party):
