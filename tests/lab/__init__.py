@@ -19,13 +19,15 @@ Whoever: `lab.phone(101..106)` (plain dialplan), `lab.phone(201..206)` (FreePBX-
 They do: `calls(number)`, `answers()`, `rejects(486|603|480|404|403|503...)`, `hangs_up([leg])`, `presses("1")`.
 A phone also: `goes_offline()`, `comes_online()`, `forwards(to)` (302), `holds()`, `resumes()`; `transfers(to)` (REFER),
 `consults(to)` and `hands_over()` (REFER with Replaces), `transfers_by_code(to)` (##), `consults_by_code(to)` (*2, then
-`hangs_up()`); `parks()` (REFER), `parks_by_code()` (#72), both return the space to dial; `parks("60")` for three seconds
-only; `calls("*8")` picks up, `calls("*45")` logs 101 in as the agent 1001, `calls("501")` listens to 101.
-Ignoring a call is doing nothing. `lab.click_to_call(101, number)` has the PBX originate. Who is answered speaks (a tone).
-Awaited: `lab.speaks_to_mailbox(101)`, `lab.only_left(phone)`, `lab.passes(seconds)`; `rings()`, `hears_ringing()`, `is_answered()` (a menu or queue counts), `talks([to=party])` (bridged in PBX,
-Local channels looked through), `is_hung_up()` → hangup cause, `lab.quiet()`. Each takes `within=` seconds (8) and
-raises StepFailedError, which shows what both sides saw last. `answers` and `rejects` wait for the ring themselves;
-`answers` returns before the PBX has bridged, `talks` after.
+`hangs_up()`); `parks()` (REFER), `parks_by_code()` (#72), both return the space to dial, `parks("60")` is for three
+seconds; `calls("*8")` picks up, `calls("*45")` logs 101 in as the agent 1001, `calls("501")` listens to 101.
+Ignoring a call is doing nothing; who is answered speaks (a tone). `lab.click_to_call(101, number)` has the PBX
+originate.
+Awaited: `rings()`, `hears_ringing()`, `is_answered()` (a menu or queue counts), `talks([to=party])` (bridged in PBX,
+Local channels looked through), `is_hung_up()` → hangup cause, `lab.quiet()`, `lab.only_left(phone)`,
+`lab.speaks_to_mailbox(101)`. Each takes `within=` seconds (8) and raises StepFailedError, which shows what both sides
+saw last. `answers` and `rejects` wait for the ring themselves; `answers` returns before the PBX has bridged, `talks`
+after. `lab.passes(seconds)` lets a talk last.
 The PBX: `await lab.pbx_dies()` (kill -9), `await lab.pbx_returns()`; `async with lab.cel():` CEL over AMI and into
 SQLite; `async with lab.record(path):` a trace of what the daemon's user is told. CDR and, while on, CEL rows are in the
 tables `cdr` and `cel` of `lab.pair.pbx.folder / "log/master.db"`, with FreePBX's columns.
@@ -36,8 +38,9 @@ Numbers of the plain side, called through either trunk (NN = 01..06 → phones 1
     49577703NN  the phone, recorded
     49577704NN  the phone 3 s, then its owner's mobile, +799900001NN by the trunk
     49577705NN  the phone and the mobile at once
-    4957770860  led on to +79998600860 by trunk2; ...870, 871 to 101, the caller's name in other encodings; ...880 to 101
-                by a Local channel of an odd name; +7495…, 8495… and no DID at all: 101 too
+    4957770860  led on to +79998600860 by trunk2
+    4957770870  101, the caller's name in Windows-1251; ...871 the name is no text; ...880 by a Local channel of odd name
+    +7495..., 8495..., or no DID at all: 101 too
     4957770600  ring group of 101, 102, 103; ...602 the same for 3 s; ...603 of Local channels to 101, 102
     4957770601  hunt: 101, then 102, 3 s each
     4957770700  queue of the devices 101, 102, 103; ...701 of Local/n members; ...702 one by one, 3 s each;
@@ -53,9 +56,10 @@ Numbers of the FreePBX side
     4958880650  follow-me of 204 with the mobile +79990000204
     4958880750  queue of Local/n members 201, 202, 203, recorded
     4958880800  menu: 1 → 201, 2 → 600, 3 → queue
-Phones dial extensions, 61N (10N for 3 s, then back to who transferred), +79998600404 (by a trunk that is down), 600.., 700.., 800, 850, 900; outside numbers as they are or behind 9 (by trunk), behind 0 (by
-trunk2), behind 5 (by trunk, recorded); FreePBX phones as they are or behind 9, always recorded, by trunk2, then trunk;
-70 and 71..79 parking; *8 and **101 pickup; in a call ## blind transfer, *2 attended, #72 park.
+Phones dial extensions and 600.., 700.., 800, 850, 900; 61N (10N for 3 s, then back to who transferred); outside
+numbers as they are or behind 9 (by trunk), behind 0 (by trunk2), behind 5 (by trunk, recorded), +79998600404 by a trunk
+that is down; FreePBX phones as they are or behind 9, always recorded, by trunk2, then trunk; 70 and 71..79 parking; *8
+and **101 pickup; in a call ## blind transfer, *2 attended, #72 park.
 
 For the daemon under test: AMI at `127.0.0.1`, port `lab.pair.pbx.ports.ami`, user `itgrix`, secret `itgrix-secret` (a
 production user's rights). Recordings: Asterisk names paths under `lab.pair.pbx.monitor`, which really are under
