@@ -122,11 +122,11 @@ def test_circles(circle: str) -> None:
 
 
 def test_an_endless_play_with_the_hold_key_is_cut_short() -> None:
-    told = inbound()
+    told = [event for event in inbound() if event.at < T0 + 4]
     phone = next(event.channel for event in told if isinstance(event, ev.BridgeEnter))
     held = [ev.Hold(T0 + 4 + number / 1000, phone, on=number % 2 == 0) for number in range(5000)]
     tracker = Tracker(plan())
-    for event in [*told[:-8], *held]:
+    for event in [*told, *held]:
         tracker.feed(event)
     (call,) = tracker.calls.values()
     assert len(call.notes) == MOST_NOTES
