@@ -1,0 +1,1 @@
+"""The PBX's own database: what it remembers of calls (CEL, CDR). Read, never written."""
