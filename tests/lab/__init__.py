@@ -39,7 +39,7 @@ Numbers of the plain side, called through either trunk (NN = 01..06 → phones 1
     49577704NN  the phone 3 s, then its owner's mobile, +799900001NN by the trunk
     49577705NN  the phone and the mobile at once
     4957770860  led on to +79998600860 by trunk2
-    4957770870  101, the caller's name in Windows-1251; ...871 the name is no text; ...880 by a Local channel of odd name
+    4957770870  101, the caller's name in Windows-1251; ...871 no text at all; ...880 by a Local channel of odd name
     +7495..., 8495..., or no DID at all: 101 too
     4957770600  ring group of 101, 102, 103; ...602 the same for 3 s; ...603 of Local channels to 101, 102
     4957770601  hunt: 101, then 102, 3 s each

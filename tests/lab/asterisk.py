@@ -123,6 +123,12 @@ class Asterisk:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Of the running process: `chroot` and `setpriv` hand over to it."""
+        assert self._process is not None, "Asterisk.start was not awaited"
+        return self._process.pid
+
     def furnish(self) -> None:
         """Writes a fresh folder with the role's configuration."""
         shutil.rmtree(self.folder, ignore_errors=True)
