@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -14,8 +14,9 @@ from sqlalchemy.engine import make_url
 
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.ami.link import AmiLink
+from itgrix_kommo.ami.outbox import Received
 from itgrix_kommo.ami.settings import AmiSettings
-from itgrix_kommo.calls.call import Call
+from itgrix_kommo.calls.call import Call, Stage
 from itgrix_kommo.calls.call_full import call_full
 from itgrix_kommo.calls.numbers import Employee, NumberPlan
 from itgrix_kommo.calls.tracker import Tracker
@@ -44,8 +45,8 @@ from itgrix_kommo.storage.phonebook import PhonebookRows
 from itgrix_kommo.storage.recordings import RecordingTable, link_key
 from itgrix_kommo.storage.registrations import Registrations
 from itgrix_kommo.storage.tokens import Tokens
-from itgrix_kommo.web.health import Health, health_routes
-from itgrix_kommo.web.server import serving, tls_context
+from itgrix_kommo.web.face import Face, Rooms
+from itgrix_kommo.web.outside import Outside
 
 DEFAULT_HOME = Path("/var/lib/itgrix_amo/itgrix.files")
 
@@ -78,6 +79,7 @@ class Daemon:
         self.plan = number_plan(config)
         self.tracker = Tracker(self.plan)
         self._stop = asyncio.Event()
+        self._account_id: int | None = None
 
     def stop(self) -> None:
         """End `run` in an orderly way: nothing is lost by it."""
@@ -121,6 +123,7 @@ class Daemon:
                 is_unlisted=self._is_unlisted,
             )
             stack.push_async_callback(live.close)
+            followers: list[Callable[[Stage], None]] = [live.on_stage]
             capture = Capture(
                 self.tracker,
                 journal,
@@ -128,16 +131,28 @@ class Daemon:
                 keep=lambda call: registration_of(call, self.plan),
                 keep_early=lambda stage: early_registration_of(stage, self.plan, config.business.create_at),
                 on_kept=delivery.nudge,
-                on_stage=live.on_stage,
+                on_stage=lambda stage: _tell(followers, stage),
             )
             link = AmiLink(self._ami(), blind_since=capture.replay(decode))
-            tls = tls_context(_path(config.http.tls_certificate), _path(config.http.tls_key))
-            routes = [*health_routes(lambda: self._health(link, registrations, gate)), *recording_routes(archive)]
-            address = await stack.enter_async_context(serving(routes, config.http.host, config.http.port, tls=tls))
-            on_ready(address)
+            outside = Outside(link, transport, gate, registrations, customizer, phonebook, capture, self.tracker)
+            face = Face(
+                config,
+                Rooms(
+                    plan=self.plan,
+                    asterisk=link,
+                    customizer=customizer,
+                    phonebook=phonebook,
+                    account_id=lambda: self._account_id,
+                    user_name=lambda user_id: self._names(gate).get(user_id, ""),
+                    outside=outside,
+                ),
+                public_routes=recording_routes(archive),
+            )
+            followers.append(face.follow)
+            on_ready(await stack.enter_async_context(face.open()))
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(link.run())
-                capturing = tasks.create_task(capture.run(link.batches()))
+                capturing = tasks.create_task(capture.run(_overheard(link.batches(), face.hear)))
                 lasting = (
                     journal.run(),
                     capture.run_keeper(),
@@ -146,6 +161,7 @@ class Daemon:
                     popups.run(),
                     phonebook.run(),
                     archive.run(),
+                    *face.runs,
                 )
                 workers = [tasks.create_task(one) for one in lasting]
                 await self._stop.wait()
@@ -159,16 +175,6 @@ class Daemon:
             await phonebook.flush()
             await journal.sync()
             _log.info("stopped", live_calls=len(self.tracker.calls))
-
-    async def _health(self, link: AmiLink, registrations: Registrations, gate: Gate) -> Health:
-        status = link.status
-        counts = await registrations.counts()
-        return Health(
-            capturing_fault="" if status.connected else f"no link to Asterisk: {status.error or 'not connected yet'}",
-            registering_stopped_by=tuple(gate.stops()),
-            live_calls=len(self.tracker.calls),
-            registrations={state.value: count for state, count in counts.items()},
-        )
 
     def _ami(self) -> AmiSettings:
         ami = self.config.ami
@@ -222,6 +228,8 @@ class Daemon:
         business = self.config.business
         if self.config.numbers.region is None and report.account is not None:
             self.plan.use_region(report.account.country or None)
+        if report.account is not None:
+            self._account_id = report.account.id
         if report.phone_field_id is None:
             raise AssertionError("a report that lets calls through names the phone field")
         if report.pipeline_id is None or report.status_id is None:
@@ -269,5 +277,15 @@ def _home(url: str) -> Path:
     return Path(file).with_suffix(".files") if file else DEFAULT_HOME
 
 
-def _path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)
+def _tell(followers: Sequence[Callable[[Stage], None]], stage: Stage) -> None:
+    for follow in followers:
+        follow(stage)
+
+
+async def _overheard(
+    batches: AsyncIterator[list[Received]], hear: Callable[[Sequence[Received]], None]
+) -> AsyncIterator[list[Received]]:
+    """The same batches; `hear` is told each before it goes on."""
+    async for batch in batches:
+        hear(batch)
+        yield batch

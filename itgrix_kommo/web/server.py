@@ -1,53 +1,132 @@
-"""The listeners: where the daemon is spoken to over HTTP."""
+"""The listeners: where the daemon is spoken to over HTTP, and how long whoever speaks may take."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import ssl
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
 
 from aiohttp import web
 
 from itgrix_kommo.errors import ConfigError
+from itgrix_kommo.web.problems import Handler, telling_problems
+
+REQUEST_WITHIN: Final = 15.0
+"""Seconds from the connection to the end of the first request's head: who takes longer does so on purpose."""
+
+IDLE_WITHIN: Final = 60.0
+"""Seconds between an answer and the end of the next request's head."""
+
+MOST_IDLE: Final = 400
+"""Connections on which nothing is asked; beyond that the longest idle go. Files a process may open are 1024 or so."""
+
+LARGEST_BODY: Final = 64 * 1024
+"""Bytes, where a handler sets no limit of its own."""
+
+_LOOK_EVERY: Final = 1.0
+
+# The library writes a traceback with the bytes for everything that is no HTTP: anybody could fill the log with it.
+# What goes wrong in a handler is told by `telling_problems`.
+_quiet = logging.getLogger("itgrix_kommo.web.protocol")
+_quiet.setLevel(logging.CRITICAL + 1)
+
+
+class Doorkeeper:
+    """Shows out who connects and says nothing, or says it letter by letter."""
+
+    def __init__(self, *, request_within: float = REQUEST_WITHIN, idle_within: float = IDLE_WITHIN) -> None:
+        self._request_within = request_within
+        self._idle_within = idle_within
+        self._busy: set[web.RequestHandler] = set()
+        self._leave_by: dict[web.RequestHandler, float] = {}
+
+    @web.middleware
+    async def noting(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The head has come: from here on the handler's own limits hold."""
+        self._busy.add(request.protocol)
+        try:
+            return await handler(request)
+        finally:
+            self._busy.discard(request.protocol)
+            self._leave_by[request.protocol] = asyncio.get_running_loop().time() + self._idle_within
+
+    async def run(self, server: web.Server, every: float = _LOOK_EVERY) -> None:
+        """Look at all connections, again and again."""
+        while True:
+            self._look(server.connections)
+            await asyncio.sleep(every)
+
+    def _look(self, connections: Sequence[Any]) -> None:
+        now = asyncio.get_running_loop().time()
+        idle = [one for one in connections if one not in self._busy]
+        self._leave_by = {one: self._leave_by.get(one, now + self._request_within) for one in idle}
+        in_order = sorted(idle, key=lambda one: self._leave_by[one])
+        surplus = max(0, len(in_order) - MOST_IDLE)
+        for number, one in enumerate(in_order):
+            if number < surplus or self._leave_by[one] <= now:
+                one.force_close()
 
 
 @asynccontextmanager
 async def serving(
-    routes: Iterable[web.RouteDef], host: str, port: int, *, tls: ssl.SSLContext | None = None
+    routes: Iterable[web.AbstractRouteDef],
+    host: str,
+    port: int,
+    *,
+    name: str = "http",
+    tls: ssl.SSLContext | None = None,
+    middlewares: Sequence[Any] = (),
+    doorkeeper: Doorkeeper | None = None,
 ) -> AsyncIterator[str]:
     """Serve `routes` until left; gives the address under which they are served. Port 0 takes a free one.
 
-    Raises ConfigError where the address can't be had.
+    `name` is the setting of this listener. Raises ConfigError where the address can't be had.
     """
-    app = web.Application()
+    doorkeeper = doorkeeper or Doorkeeper()
+    app = web.Application(middlewares=[doorkeeper.noting, *middlewares, telling_problems], client_max_size=LARGEST_BODY)
     app.add_routes(routes)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    app.on_response_prepare.append(_add_headers)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        logger=_quiet,
+        handle_signals=False,
+        keepalive_timeout=IDLE_WITHIN,
+        shutdown_timeout=2.0,
+    )
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port, ssl_context=tls).start()
+            await web.TCPSite(runner, host, port, ssl_context=tls, backlog=1024).start()
         except OSError as error:
             raise ConfigError(
-                f"http: {host}:{port} can't be listened on: {error.strerror}: choose another http.port, "
+                f"{name}: {host}:{port} can't be listened on: {error.strerror}: choose another {name}.port, "
                 "or stop what uses it (ss -ltnp tells)"
             ) from error
         bound = runner.addresses[0]
-        yield f"{'https' if tls else 'http'}://{bound[0]}:{bound[1]}"
+        place = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        watch = asyncio.create_task(doorkeeper.run(_server_of(runner)), name=f"doorkeeper of {name}")
+        try:
+            yield f"{'https' if tls else 'http'}://{place}:{bound[1]}"
+        finally:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
     finally:
         await runner.cleanup()
 
 
-def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """For a listener with a certificate; None where it has none. Raises ConfigError where the files don't serve."""
-    if certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"http.tls_certificate: {certificate} with key {key} can't be used: {error}: give a PEM certificate chain "
-            "and its key, readable by the daemon's user"
-        ) from error
-    return context
+def _server_of(runner: web.AppRunner) -> web.Server:
+    server = runner.server
+    if server is None:
+        raise AssertionError("a runner that was set up has a server")
+    return server
+
+
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "itgrix-kommo"
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Cache-Control", "no-store")

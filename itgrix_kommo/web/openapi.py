@@ -1,0 +1,243 @@
+"""`GET /openapi.json`: the description of this face for programs; tests hold the implementation to it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from itgrix_kommo.web import clicks
+from itgrix_kommo.web.autodistribution import LONGEST_QUERY
+from itgrix_kommo.web.originate_routes import schema as originate_schema
+
+PATH: Final = "/openapi.json"
+
+_PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
+_WORDS: Final = {
+    400: "Something in the request makes no sense; `detail` names it.",
+    401: "Who asks is not known.",
+    403: "Who asks is known, and may not have this.",
+    404: "There is no such thing, or it is not for the one who asks.",
+    408: "The body took too long.",
+    413: "The body is too large.",
+    415: "The body is of another type.",
+    429: "Too many requests; Retry-After tells when the next one is welcome.",
+    503: "What is needed for it is not there now.",
+}
+
+
+def description(version: str) -> dict[str, Any]:
+    """OpenAPI 3.1 of all paths that this room serves."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "itgrix-kommo",
+            "version": version,
+            "description": "Connects Asterisk with Kommo. Refusals are problem+json (RFC 9457).",
+        },
+        "paths": _paths(),
+        "components": {
+            "securitySchemes": {
+                "originateToken": _bearer("http.tokens.originate"),
+                "autodistributionToken": _bearer("http.tokens.autodistribution"),
+                "widget": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-Auth-Token",
+                    "description": "The disposable token that Kommo signs for a widget; each is good for one call.",
+                },
+                "digest": {"type": "http", "scheme": "digest", "description": "The login of http.admin."},
+                "basic": {"type": "http", "scheme": "basic", "description": "The same, over TLS or on the host alone."},
+            },
+            "schemas": {"Problem": _problem(), "Progress": _progress(), "Health": _health(), "Status": _status()},
+        },
+    }
+
+
+def _paths() -> dict[str, Any]:
+    by_token_or_widget: list[dict[str, list[str]]] = [{"originateToken": []}, {"widget": []}]
+    for_admin: list[dict[str, list[str]]] = [{"digest": []}, {"basic": []}]
+    return {
+        "/originate": {
+            "post": {
+                "operationId": "originate",
+                "summary": "Ring an employee's phone and put it through to a number.",
+                "security": by_token_or_widget,
+                "requestBody": {"required": True, "content": {"application/json": {"schema": originate_schema()}}},
+                "responses": {
+                    "202": _json(
+                        "Asterisk has the order.",
+                        {
+                            "type": "object",
+                            "required": ["originate_id"],
+                            "properties": {"originate_id": {"type": "string"}},
+                        },
+                    ),
+                    **_refusals(400, 401, 403, 404, 408, 413, 415, 429, 503),
+                },
+            }
+        },
+        "/originate/{originate_id}": {
+            "get": {
+                "operationId": "progress",
+                "summary": "How a call that one has started goes on.",
+                "security": by_token_or_widget,
+                "parameters": [_path_parameter("originate_id")],
+                "responses": {
+                    "200": _json("Its progress.", {"$ref": "#/components/schemas/Progress"}),
+                    **_refusals(401, 404, 429, 503),
+                },
+            }
+        },
+        "/autodistribution": {
+            "get": {
+                "operationId": "autodistribution",
+                "summary": "Who is to get a call, and under which name; nobody: an empty answer.",
+                "security": [{"autodistributionToken": []}, {}],
+                "parameters": [
+                    _query("from", "The caller's number.", required=True),
+                    _query("trunk", "Over which it came, such as PJSIP/trunk.", required=False),
+                ],
+                "responses": {
+                    "200": {
+                        "description": "`number;name`, or nothing; JSON for who accepts it.",
+                        "content": {
+                            "text/plain": {"schema": {"type": "string"}},
+                            "application/json": {
+                                "schema": {
+                                    "type": "object",
+                                    "required": ["number", "name"],
+                                    "properties": {
+                                        "number": {"type": "string"},
+                                        "name": {"type": "string", "maxLength": 20},
+                                    },
+                                }
+                            },
+                        },
+                    },
+                    **_refusals(400, 401),
+                },
+            }
+        },
+        "/status": {
+            "get": {
+                "operationId": "status",
+                "summary": "How the daemon and all that it depends on are.",
+                "security": for_admin,
+                "responses": {
+                    "200": _json("The status.", {"$ref": "#/components/schemas/Status"}),
+                    **_refusals(401, 403),
+                },
+            }
+        },
+        "/metrics": {
+            "get": {
+                "operationId": "metrics",
+                "summary": "Figures in Prometheus' text format.",
+                "security": for_admin,
+                "responses": {
+                    "200": {"description": "The figures.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+                    **_refusals(401, 403),
+                },
+            }
+        },
+        "/healthz": {
+            "get": {
+                "operationId": "healthz",
+                "summary": "Whether calls are captured; the body also names what stops the registering.",
+                "security": [],
+                "responses": {
+                    "200": _json("Calls are captured.", {"$ref": "#/components/schemas/Health"}),
+                    "503": _json("They are not: `capturing_fault` says why.", {"$ref": "#/components/schemas/Health"}),
+                },
+            }
+        },
+        "/webhooks/kommo/{secret}": {
+            "post": {
+                "operationId": "webhook",
+                "summary": "Kommo tells what changed.",
+                "security": [],
+                "parameters": [_path_parameter("secret")],
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/x-www-form-urlencoded": {"schema": {"type": "object"}}},
+                },
+                "responses": {"200": {"description": "Heard."}, **_refusals(400, 404, 408, 413)},
+            }
+        },
+        PATH: {
+            "get": {
+                "operationId": "openapi",
+                "summary": "This description.",
+                "security": [],
+                "responses": {"200": _json("It.", {"type": "object"})},
+            }
+        },
+    }
+
+
+def _refusals(*statuses: int) -> dict[str, Any]:
+    return {
+        str(status): {"description": _WORDS[status], "content": {"application/problem+json": {"schema": _PROBLEM}}}
+        for status in statuses
+    }
+
+
+def _json(words: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": words, "content": {"application/json": {"schema": schema}}}
+
+
+def _bearer(setting: str) -> dict[str, Any]:
+    return {"type": "http", "scheme": "bearer", "description": f"The token of {setting}."}
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    return {"in": "path", "name": name, "required": True, "schema": {"type": "string", "minLength": 1}}
+
+
+def _query(name: str, words: str, *, required: bool) -> dict[str, Any]:
+    schema = {"type": "string", "maxLength": LONGEST_QUERY}
+    return {"in": "query", "name": name, "required": required, "description": words, "schema": schema}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": sorted(properties), "properties": properties}
+
+
+def _problem() -> dict[str, Any]:
+    return _object(
+        type={"type": "string"}, title={"type": "string"}, status={"type": "integer"}, detail={"type": "string"}
+    )
+
+
+def _progress() -> dict[str, Any]:
+    return _object(
+        originate_id={"type": "string"},
+        state={"enum": [state.value for state in clicks.State]},
+        extension={"type": "string"},
+        phone={"type": "string"},
+        started_at={"type": "integer", "description": "Unix seconds"},
+        changed_at={"type": "integer", "description": "Unix seconds"},
+        call_id={"type": ["string", "null"], "description": "The linkedid, once there is a channel."},
+        outcome={"type": ["string", "null"], "description": "What it came to, once it has ended."},
+        result={"type": ["integer", "null"], "description": "The same as a SIP-like code."},
+        duration={"type": ["integer", "null"], "description": "Seconds of talk."},
+    )
+
+
+def _health() -> dict[str, Any]:
+    return _object(
+        status={"enum": ["ok", "failing"]},
+        capturing_fault={"type": "string"},
+        registering_stopped_by={"type": "array", "items": {"type": "string"}},
+        live_calls={"type": "integer"},
+        registrations={"type": "object", "additionalProperties": {"type": "integer"}},
+    )
+
+
+def _status() -> dict[str, Any]:
+    hooks = {"type": "object", "additionalProperties": {"type": "boolean"}}
+    return _object(
+        app_state={"enum": ["", "stopped", "restarting"]},
+        app_status={"enum": ["Ok", "Warning", "Error"]},
+        customizer=_object(enabled={"type": "boolean"}, methods=hooks),
+        outside={"type": "object"},
+    )

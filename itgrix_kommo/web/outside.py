@@ -1,0 +1,110 @@
+"""What is shown of the other rooms: how the things outside are, what is counted, and whether calls are captured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from itgrix_kommo.ami.link import AmiLink
+from itgrix_kommo.calls.tracker import Tracker
+from itgrix_kommo.customizations import Customizer
+from itgrix_kommo.errors import StorageError
+from itgrix_kommo.kommo.phonebook import Phonebook
+from itgrix_kommo.kommo.transport import Transport
+from itgrix_kommo.pipeline.capture import Capture
+from itgrix_kommo.pipeline.gate import Gate
+from itgrix_kommo.storage.registrations import Registrations
+from itgrix_kommo.web.health import Health
+from itgrix_kommo.web.metrics import Figures, HookRecord
+from itgrix_kommo.web.status import Grade, Part
+
+
+@dataclass(slots=True)
+class Outside:
+    link: AmiLink
+    transport: Transport
+    gate: Gate
+    registrations: Registrations
+    customizer: Customizer
+    phonebook: Phonebook
+    capture: Capture
+    tracker: Tracker
+    _storage_error: str = ""
+
+    def parts(self) -> Mapping[str, Callable[[], Part]]:
+        return {"asterisk": self._asterisk, "kommo": self._kommo, "storage": self._storage}
+
+    async def health(self) -> Health:
+        status = self.link.status
+        return Health(
+            capturing_fault="" if status.connected else f"no link to Asterisk: {status.error or 'not connected yet'}",
+            registering_stopped_by=tuple(self.gate.stops()),
+            live_calls=len(self.tracker.calls),
+            registrations=await self._counts(),
+        )
+
+    async def figures(self) -> Figures:
+        status = self.link.status
+        return Figures(
+            up={name: part().grade is not Grade.ERROR for name, part in self.parts().items()},
+            live_calls=len(self.tracker.calls),
+            ended_calls=self.capture.calls_ended,
+            registrations=await self._counts(),
+            ami_messages=status.messages,
+            ami_events=status.events,
+            ami_connections=status.connections,
+            ami_gaps=status.gaps,
+            kommo_waiting=self.transport.limiter.waiting,
+            kommo_pause=self.transport.limiter.pause,
+            phonebook=len(self.phonebook),
+            hooks={
+                hook: HookRecord(record.calls, record.failures, record.seconds)
+                for hook, record in self.customizer.records.items()
+            },
+        )
+
+    async def _counts(self) -> dict[str, int]:
+        """By state; none where the database does not tell."""
+        try:
+            counts = await self.registrations.counts()
+        except StorageError as error:
+            self._storage_error = str(error)
+            return {}
+        self._storage_error = ""
+        return {state.value: count for state, count in counts.items()}
+
+    def _asterisk(self) -> Part:
+        status = self.link.status
+        facts = {
+            "connected": status.connected,
+            "since": status.since,
+            "version": status.asterisk_version or None,
+            "limits": list(status.limits),
+            "gaps": status.gaps,
+            "events": status.events,
+            "waiting": status.waiting,
+        }
+        if not status.connected:
+            return Part(status.error or "not connected yet", Grade.ERROR, stops=status.login_refused, facts=facts)
+        return Part("; ".join(status.limits), Grade.WARNING if status.limits else Grade.OK, facts=facts)
+
+    def _kommo(self) -> Part:
+        limiter, blocked = self.transport.limiter, self.transport.breaker.reason
+        problems = self.gate.problems
+        stops = any(one.stops and not one.passes for one in problems)
+        facts = {
+            "registering": self.gate.is_open,
+            "problems": [f"{one.what}: {one.words}: {one.remedy}" for one in problems],
+            "blocked": blocked,
+            "waiting": limiter.waiting,
+            "pause_s": round(limiter.pause, 1),
+            "phonebook": len(self.phonebook),
+        }
+        error = blocked or "; ".join(one.words for one in problems)
+        if blocked or stops:
+            return Part(error, Grade.ERROR, stops=True, facts=facts)
+        return Part(error, Grade.WARNING if error else Grade.OK, facts=facts)
+
+    def _storage(self) -> Part:
+        error = self._storage_error
+        return Part(error, Grade.ERROR if error else Grade.OK)

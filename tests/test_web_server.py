@@ -1,0 +1,281 @@
+"""The listeners themselves: two of them, TLS, slow and broken clients, and everybody at once."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import unused_port
+
+from itgrix_kommo.errors import ConfigError
+from itgrix_kommo.web.bodies import read_bytes
+from itgrix_kommo.web.certificate import Certificate
+from itgrix_kommo.web.server import Doorkeeper, serving
+from tests.web_face import PASSWORD, Served, face_of
+
+WITHIN = 8.0
+
+
+@pytest.fixture
+async def face(tmp_path: Path) -> AsyncIterator[Served]:
+    async with face_of(tmp_path) as served:
+        yield served
+
+
+def make_certificate(directory: Path, name: str) -> tuple[Path, Path]:
+    certificate, key = directory / "cert.pem", directory / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
+class TestTwoListeners:
+    async def test_the_public_one_shows_the_public_doors_alone(self, tmp_path: Path) -> None:
+        http = {"port": unused_port(), "admin": {"password": PASSWORD}, "public": {"port": unused_port()}}
+        async with face_of(tmp_path, http=http) as face:
+            inside = {path: (await face.ask("GET", path)).status for path in DOORS}
+            face.url = face.public
+            outside = {path: (await face.ask("GET", path)).status for path in DOORS}
+        assert inside == DOORS
+        assert outside == {**dict.fromkeys(DOORS, 404), "/originate/some-id": 401, "/originate": 405}
+
+    async def test_an_address_that_is_taken(self, tmp_path: Path) -> None:
+        async with face_of(tmp_path) as face:
+            port = face.config.http.port
+            with pytest.raises(ConfigError, match=f"http.public: 127.0.0.1:{port} can't be listened on"):
+                async with serving([], "127.0.0.1", port, name="http.public"):
+                    pass
+
+
+DOORS = {
+    "/originate": 405,
+    "/originate/some-id": 401,
+    "/autodistribution?from=1": 200,
+    "/healthz": 200,
+    "/openapi.json": 200,
+    "/status": 401,
+    "/metrics": 401,
+    "/": 404,
+}
+
+
+class TestRefusals:
+    async def test_are_all_of_one_kind(self, face: Served) -> None:
+        (await face.ask("GET", "/nothing")).refuses(404)
+        refused = await face.ask("DELETE", "/originate")
+        refused.refuses(405, "Allow")
+        assert refused.headers["Allow"] == "OPTIONS,POST"
+        (await face.ask("GET", "/../../etc/passwd")).refuses(404)
+
+    async def test_a_fault_of_ours_shows_nothing_of_itself(self) -> None:
+        async def broken(_: web.Request) -> web.Response:
+            raise ValueError("the inside of it")
+
+        async with (
+            serving([web.get("/", broken)], "127.0.0.1", 0) as url,
+            aiohttp.ClientSession() as http,
+            http.get(url) as answer,
+        ):
+            text = await answer.text()
+        assert answer.status == 500
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert "inside" not in text
+        assert "Traceback" not in text
+
+    @pytest.mark.parametrize(
+        "request_bytes",
+        [
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 500 + b"\r\n",
+            b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+            b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"POST /originate HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+            b"POST /originate HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ],
+    )
+    async def test_what_is_no_http(self, face: Served, request_bytes: bytes, caplog: pytest.LogCaptureFixture) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", face.config.http.port)
+        writer.write(request_bytes)
+        writer.write_eof()
+        async with asyncio.timeout(WITHIN):
+            answer = await reader.read()
+        writer.close()
+        assert not answer or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4"))
+        assert b"Traceback" not in answer
+        assert b".py" not in answer
+        assert not caplog.records
+        assert (await face.ask("GET", "/healthz")).status == 200
+
+    async def test_the_server_does_not_tell_its_parts(self, face: Served) -> None:
+        answer = await face.ask("GET", "/healthz")
+        assert answer.headers["Server"] == "itgrix-kommo"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def ok(_: web.Request) -> web.Response:
+    return web.Response(text="ok")
+
+
+class TestSlowClients:
+    async def test_who_says_nothing_is_shown_out(self) -> None:
+        keeper = Doorkeeper(request_within=0.2)
+        async with serving([web.get("/", ok)], "127.0.0.1", 0, doorkeeper=keeper) as url:
+            port = int(url.rpartition(":")[2])
+            for said in (b"", b"GET / HTTP/1.1\r\nX-Slow: "):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(said)
+                async with asyncio.timeout(WITHIN):
+                    assert await reader.read() == b""
+                writer.close()
+
+    async def test_who_is_being_served_is_not(self) -> None:
+        async def long(_: web.Request) -> web.Response:
+            await asyncio.sleep(2.5)
+            return web.Response(text="at last")
+
+        keeper = Doorkeeper(request_within=0.1, idle_within=0.1)
+        async with (
+            serving([web.get("/", long)], "127.0.0.1", 0, doorkeeper=keeper) as url,
+            aiohttp.ClientSession() as http,
+            http.get(url) as answer,
+        ):
+            assert await answer.text() == "at last"
+
+    async def test_who_stays_idle_after_an_answer_is_shown_out_too(self) -> None:
+        keeper = Doorkeeper(idle_within=0.1)
+        async with serving([web.get("/", ok)], "127.0.0.1", 0, doorkeeper=keeper) as url:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            async with asyncio.timeout(WITHIN):
+                assert (await reader.read()).endswith(b"ok")
+            writer.close()
+
+    async def test_a_body_in_drops(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("itgrix_kommo.web.bodies.BODY_WITHIN", 0.2)
+
+        async def take(request: web.Request) -> web.Response:
+            await read_bytes(request, 1000)
+            return web.Response()
+
+        async with serving([web.post("/", take)], "127.0.0.1", 0) as url:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\nab")
+            async with asyncio.timeout(WITHIN):
+                assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+            writer.close()
+
+    async def test_hundreds_of_idle_connections_leave_room_for_others(self) -> None:
+        async with serving([web.get("/", ok)], "127.0.0.1", 0) as url:
+            port = int(url.rpartition(":")[2])
+            idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(450)]
+            async with asyncio.timeout(WITHIN):
+                ended = asyncio.gather(*(reader.read() for reader, _ in idle[:50]))
+                assert await ended == [b""] * 50
+            async with aiohttp.ClientSession() as http, http.get(url) as answer:
+                assert await answer.text() == "ok"
+            for _, writer in idle:
+                writer.close()
+
+
+class TestManyAtOnce:
+    async def test_a_thousand_clients(self, face: Served) -> None:
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with aiohttp.ClientSession(connector=connector) as http:
+
+            async def asks(number: int) -> int:
+                path = ("/healthz", "/openapi.json", "/originate/x", "/nothing")[number % 4]
+                async with http.get(face.url + path) as answer:
+                    await answer.read()
+                    return answer.status
+
+            statuses = await asyncio.gather(*(asks(number) for number in range(1000)))
+        assert {status: statuses.count(status) for status in set(statuses)} == {200: 500, 401: 250, 404: 250}
+
+
+class TestTls:
+    async def test_basic_authentication_is_taken(self, tmp_path: Path) -> None:
+        certificate, key = make_certificate(tmp_path, "pbx.example.com")
+        http = {
+            "port": unused_port(), "admin": {"password": PASSWORD}, "tls_certificate": str(certificate),
+            "tls_key": str(key),
+        }  # fmt: skip
+        async with face_of(tmp_path, http=http) as face:
+            assert face.url.startswith("https://")
+            login = {"Authorization": aiohttp.encode_basic_auth("admin", PASSWORD), "X-Forwarded-For": "203.0.113.7"}
+            assert (await face.ask("GET", "/status", headers=login, ssl=False)).status == 403
+            del login["X-Forwarded-For"]
+            assert (await face.ask("GET", "/status", headers=login, ssl=False)).status == 200
+
+    async def test_a_renewed_certificate_serves_new_connections(self, tmp_path: Path) -> None:
+        files = make_certificate(tmp_path, "old.example.com")
+        certificate = Certificate("http.tls_certificate", *files)
+        async with serving([web.get("/", ok)], "127.0.0.1", 0, tls=certificate.context) as url:
+            old = await shown(url)
+            assert b"old.example.com" in old
+            make_certificate(tmp_path, "new.example.com")
+            watch = asyncio.create_task(certificate.run(every=0.05))
+            async with asyncio.timeout(WITHIN):
+                while (new := await shown(url)) == old:
+                    await asyncio.sleep(0.05)
+            watch.cancel()
+            assert b"new.example.com" in new
+            assert certificate.error == ""
+
+    async def test_a_broken_renewal_leaves_the_former_one(self, tmp_path: Path) -> None:
+        files = make_certificate(tmp_path, "old.example.com")
+        certificate = Certificate("http.tls_certificate", *files)
+        async with serving([web.get("/", ok)], "127.0.0.1", 0, tls=certificate.context) as url:
+            former = files[1].read_bytes()
+            other = tmp_path / "other"
+            other.mkdir()
+            make_certificate(other, "other.example.com")
+            files[0].write_bytes((other / "cert.pem").read_bytes())  # its key has not come yet
+            certificate.refresh()
+            assert "http.tls_certificate" in certificate.error
+            assert b"old.example.com" in await shown(url)
+            files[1].write_bytes((other / "key.pem").read_bytes())
+            certificate.refresh()
+            assert certificate.error == ""
+            assert b"other.example.com" in await shown(url)
+            assert former != files[1].read_bytes()
+
+    def test_files_that_do_not_serve_are_named_at_the_start(self, tmp_path: Path) -> None:
+        certificate, key = make_certificate(tmp_path, "pbx.example.com")
+        with pytest.raises(ConfigError, match=r"http.public.tls_certificate: .*missing.pem"):
+            Certificate("http.public.tls_certificate", tmp_path / "missing.pem", key)
+        key.write_text("no key")
+        with pytest.raises(ConfigError, match=r"can't be used"):
+            Certificate("http.tls_certificate", certificate, key)
+
+    def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(self, tmp_path: Path) -> None:
+        certificate, key = make_certificate(tmp_path, "pbx.example.com")
+        subprocess.run(
+            ["openssl", "ec", "-in", str(key), "-out", str(key) + ".locked", "-aes256", "-passout", "pass:secret"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        with pytest.raises(ConfigError, match="without a password"):
+            Certificate("http.tls_certificate", certificate, Path(str(key) + ".locked"))
+
+
+async def shown(url: str) -> bytes:
+    """The certificate that a new connection is shown."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), ssl=context)
+    session: Any = writer.get_extra_info("ssl_object")
+    certificate: bytes = session.getpeercert(binary_form=True)
+    writer.transport.abort()
+    return certificate
