@@ -13,7 +13,8 @@ import phonenumbers
 NOBODY = frozenset({"", "s", "h", "i", "t", "o", "anonymous", "unknown", "unavailable", "restricted", "private"})
 """What stands where no number is: dialplan's own extensions and the ways of hiding a caller."""
 
-_DIALABLE = re.compile(r"\+?\d[\d*#]*\Z")
+_DIALABLE = re.compile(r"\+?\d[\d*#]*\Z", re.ASCII)
+_DIGITS = re.compile(r"\d+\Z", re.ASCII)
 _DIAL_STRING_PART = re.compile(r"[/@&,;]")
 
 
@@ -82,7 +83,7 @@ def number_in(dial_string: str) -> str:
 
 def fmc_pattern(text: str) -> re.Pattern[str]:
     """A pattern of the vendor's file: digits, an optional leading plus, and ``X`` for any digit."""
-    return re.compile("".join(r"\d" if char in "Xx" else re.escape(char) for char in text.strip()) + r"\Z")
+    return re.compile("".join(r"\d" if char in "Xx" else re.escape(char) for char in text.strip()) + r"\Z", re.ASCII)
 
 
 class NumberPlan:
@@ -126,7 +127,7 @@ class NumberPlan:
         Trunks are often named by their own phone number, so seven digits and more are not taken for an extension.
         """
         found = (name.partition("/")[2] for name in names if name not in self._trunks)
-        self._endpoint_numbers = frozenset(name for name in found if name.isdigit() and len(name) < 7)
+        self._endpoint_numbers = frozenset(name for name in found if _DIGITS.match(name) and len(name) < 7)
 
     def is_trunk(self, endpoint: str) -> bool:
         """Whether this device is configured as a trunk; DAHDI adds the number to its name: ``DAHDI/i1/7999…``."""
@@ -136,7 +137,7 @@ class NumberPlan:
         if not number:
             return False
         return (
-            (number.isdigit() and len(number) <= self._internal_max_length)
+            (len(number) <= self._internal_max_length and _DIGITS.match(number) is not None)
             or number in self._employees
             or number in self._endpoint_numbers
             or self.is_fmc(number)

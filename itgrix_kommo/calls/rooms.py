@@ -32,8 +32,8 @@ class Room:
 
 class Rooms:
     """`on_meeting` is told of two legs in one room, before they hear each other; `on_visit` where they stay two calls,
-    of the employee's leg and of the one he visits, and `on_parting` of the leg that stood for him there; `on_talk` of
-    all who now hear each other, and of those of them who say their first word.
+    of the employee's leg and of the one he visits, and `on_parting` of his and of the one that stood for it there;
+    `on_talk` of all who now hear each other, and of those of them who say their first word.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Rooms:
         *,
         on_meeting: Callable[[float, Leg, Leg], None],
         on_visit: Callable[[float, Leg, Leg], None],
-        on_parting: Callable[[float, Leg], None],
+        on_parting: Callable[[float, Leg, Leg], None],
         on_talk: Callable[[float, list[Leg], list[Leg]], None],
     ) -> None:
         self._on_meeting = on_meeting
@@ -96,7 +96,7 @@ class Rooms:
         calls_left = {other.call.id for other in room.legs.values()}
         for other in (leg, *room.legs.values()):
             for visit in [visit for visit in other.visits if other is leg or visit.call.id not in calls_left]:
-                self._on_parting(at, visit)
+                self._on_parting(at, other, visit)
         if room.legs:
             self.listen(at, room)
         else:

@@ -246,8 +246,6 @@ class Tracker:
             if leg.stands_for is None:
                 del self._legs[uniqueid]
                 self._forwards.pop(uniqueid, None)
-            elif leg in leg.stands_for.visits:
-                leg.stands_for.visits.remove(leg)
         for alias in call.aliases:
             self._call_of.pop(alias, None)
             self._ended[alias] = now
@@ -267,9 +265,8 @@ class Tracker:
             guest.visits.append(known)
             known.ended_at = None
 
-    def _on_parting(self, at: float, visit: Leg) -> None:
-        if visit.stands_for is not None:
-            visit.stands_for.visits.remove(visit)
+    def _on_parting(self, at: float, guest: Leg, visit: Leg) -> None:
+        guest.visits.remove(visit)
         visit.ended_at = at
         visit.disconnect(at)
         if visit.call.is_conversation(visit):
