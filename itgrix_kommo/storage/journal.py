@@ -11,6 +11,7 @@ goes when nothing alive began before its end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections.abc import Iterable
@@ -127,7 +128,15 @@ class Journal:
             self._unsynced = True
             self._complained = False
         except OSError as error:
+            self._cut_back()
             self._complain(error)
+
+    def _cut_back(self) -> None:
+        """Half a message on a full disk would swallow the beginning of the next one."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
+                os.lseek(self._file, self._size, os.SEEK_SET)
 
     def _begin_segment(self) -> int:
         ended = self._current()

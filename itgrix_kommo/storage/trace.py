@@ -6,6 +6,7 @@ within it stand its headers, one a line. Lines that begin with ``#`` between mes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +21,15 @@ class Recorded(NamedTuple):
     frame: bytes
 
 
+_LONE_BREAK = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+
+
 def encode(at: float, frame: bytes) -> bytes:
-    """One message as it stands in a trace."""
+    """One message as it stands in a trace. A break within a value becomes a space: else it would begin a header, two of
+    them a message that nobody sent.
+    """
+    if frame.count(b"\r") + frame.count(b"\n") != 2 * frame.count(b"\r\n"):
+        frame = _LONE_BREAK.sub(b" ", frame)
     return b"@ %.6f\n%s\n\n" % (at, frame.replace(b"\r\n", b"\n"))
 
 
