@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from itgrix_kommo.config import Business, Customizations
 from itgrix_kommo.customizations import Customizer
-from itgrix_kommo.errors import KommoForbidden, KommoRejected, KommoUnauthorized, KommoUnreachable
+from itgrix_kommo.errors import KommoForbidden, KommoRejected, KommoUnauthorized, KommoUnreachable, StorageError
 from itgrix_kommo.kommo.checks import Report, Wanted
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import Limiter
@@ -24,7 +26,7 @@ from itgrix_kommo.pipeline.clients import Clients
 from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.intake import registration_of
-from itgrix_kommo.pipeline.registration import Steps
+from itgrix_kommo.pipeline.registration import Settling, Steps
 from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.sandbox import Fault, Sandbox, SandboxOptions
 from itgrix_kommo.storage.database import Database
@@ -238,6 +240,56 @@ class TestTrouble:
         await office.reaches(second, State.DONE)
         found = await office.until(first, lambda found: found.attempts)
         assert "ZeroDivisionError" in found.reason
+
+    async def test_a_database_that_fails_holds_the_call_back_and_nothing_else(
+        self, office: Office, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(delivery, "SAVE_AGAIN", 0.05)
+        full = StorageError("database or disk is full")
+        save, due = office.registrations.save_progress, office.registrations.due
+        failures = {"save": 3, "due": 1}
+
+        async def saving(number: int, progress: dict[str, Any]) -> None:
+            failures["save"] -= 1
+            if failures["save"] >= 0:
+                raise full
+            await save(number, progress)
+
+        async def looking(now: float, *, limit: int, busy: Sequence[str] = ()) -> list[Registration]:
+            failures["due"] -= 1
+            if failures["due"] >= 0:
+                raise full
+            return await due(now, limit=limit, busy=busy)
+
+        monkeypatch.setattr(office.registrations, "save_progress", saving)
+        monkeypatch.setattr(office.registrations, "due", looking)
+        with capture_logs() as logs:
+            found = await office.reaches(await office.keep(), State.DONE)
+        assert found.attempts == 0
+        told = [line["event"] for line in logs if line["log_level"] == "error"]
+        assert sorted(told) == ["registration_not_saved"] * 3 + ["registrations_not_read"]
+
+    async def test_two_calls_of_a_client_who_waits_do_not_keep_it_awake(
+        self, office: Office, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looks = 0
+        due = office.registrations.due
+
+        async def looking(now: float, *, limit: int, busy: Sequence[str] = ()) -> list[Registration]:
+            nonlocal looks
+            looks += 1
+            return await due(now, limit=limit, busy=busy)
+
+        async def away(_: Steps) -> str:
+            raise Settling(time.time() + 60)
+
+        monkeypatch.setattr(office.registrations, "due", looking)
+        monkeypatch.setattr(Steps, "walk", away)
+        await office.until(await office.keep(1), lambda found: found.attempts)
+        await office.keep(2)
+        other = await office.keep(3, "+79990000002")
+        await office.until(other, lambda found: found.attempts)
+        assert looks < 10
 
     async def test_what_is_skipped_says_why(self, office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
         async def skipping(_: Steps) -> str:

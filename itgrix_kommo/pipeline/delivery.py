@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from itgrix_kommo.calls.call import StageName
-from itgrix_kommo.errors import ItgrixError, KommoError, KommoForbidden, KommoUnreachable, Remedy
+from itgrix_kommo.errors import ItgrixError, KommoError, KommoForbidden, KommoUnreachable, Remedy, StorageError
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.retry import Backoff
 from itgrix_kommo.pipeline.clients import Clients
@@ -31,6 +31,9 @@ REFILL = AT_ONCE // 4
 
 LOOK_EVERY = 15.0
 """Seconds after which waiting rows are looked for without news: a command may have put one back in line."""
+
+SAVE_AGAIN = 10.0
+"""Seconds before a database that failed is tried again."""
 
 AS_LONG_AS_IT_TAKES = Backoff(attempts=None, first=1.0, ceiling=300.0)
 
@@ -95,21 +98,29 @@ class Delivery:
             while True:
                 rules = await self._gate.opened()
                 self._news.clear()
-                await self._start_due(rules)
-                await self._wait()
+                try:
+                    await self._start_due(rules)
+                    await self._wait()
+                except StorageError as error:
+                    _log.error("registrations_not_read", error=str(error), remedy="tried again")
+                    await asyncio.sleep(SAVE_AGAIN)
         finally:
             for task in self._running.values():
                 task.cancel()
             await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def _start_due(self, rules: Rules) -> None:
-        free = AT_ONCE - len(self._running)
-        if free < min(REFILL, AT_ONCE):
+        if not self._has_room:
             return
-        for registration in await self._registrations.due(self._now(), limit=free, busy=list(self._running)):
+        free, busy = AT_ONCE - len(self._running), list(self._running)
+        for registration in await self._registrations.due(self._now(), limit=free, busy=busy):
             task = asyncio.create_task(self._deliver(registration, rules), name=f"registration {registration.call_id}")
             self._running[registration.client] = task
             task.add_done_callback(functools.partial(self._finished, registration.client))
+
+    @property
+    def _has_room(self) -> bool:
+        return AT_ONCE - len(self._running) >= min(REFILL, AT_ONCE)
 
     def _finished(self, client: str, _task: asyncio.Task[None]) -> None:
         del self._running[client]
@@ -117,10 +128,10 @@ class Delivery:
 
     async def _wait(self) -> None:
         """Until there is news, or the next retry is due."""
-        due = await self._registrations.next_due()
-        pause = LOOK_EVERY if due is None else min(max(due - self._now(), 0.0), LOOK_EVERY)
-        if pause == 0.0 and self._running:
-            pause = LOOK_EVERY  # what is due belongs to clients that are being served
+        pause = LOOK_EVERY
+        if self._has_room:  # else the end of a walk is the news
+            due = await self._registrations.next_due(busy=list(self._running))
+            pause = LOOK_EVERY if due is None else min(max(due - self._now(), 0.0), LOOK_EVERY)
         try:
             async with asyncio.timeout(pause):
                 await self._news.wait()
@@ -130,14 +141,25 @@ class Delivery:
     async def _deliver(self, registration: Registration, rules: Rules) -> None:
         with structlog.contextvars.bound_contextvars(call_id=registration.call_id):
             try:
-                await self._walk(registration, rules)
-            except Settling as settling:
-                await self._registrations.postpone(registration.id, due_at=settling.until, reason=str(settling))
-            except ItgrixError as error:
-                await self._failed(registration, error)
-            except Exception as error:  # noqa: BLE001 (a fault of ours in one call must not stop the others)
-                _log.exception("registration_broke")
-                await self._again(registration, error)
+                await self._attempt(registration, rules)
+            except StorageError as error:
+                # The row is as it was last saved, and due: hold it back, lest Kommo be asked the same without a pause.
+                _log.error("registration_not_saved", error=str(error), remedy="tried again")
+                await asyncio.sleep(SAVE_AGAIN)
+
+    async def _attempt(self, registration: Registration, rules: Rules) -> None:
+        """Walk, and save what became of it. Raises StorageError where it can't be saved."""
+        try:
+            await self._walk(registration, rules)
+        except Settling as settling:
+            await self._registrations.postpone(registration.id, due_at=settling.until, reason=str(settling))
+        except StorageError:
+            raise
+        except ItgrixError as error:
+            await self._failed(registration, error)
+        except Exception as error:  # noqa: BLE001 (a fault of ours in one call must not stop the others)
+            _log.exception("registration_broke")
+            await self._again(registration, error)
 
     async def _walk(self, registration: Registration, rules: Rules) -> None:
         call = CALL.validate_python(registration.call)

@@ -90,11 +90,9 @@ class Registrations:
         A client whose oldest one waits for its retry holds up only his own.
         """
         table = registrations
-        waiting = (table.c.node == self._node) & (table.c.state == State.WAITING)
-        first = sa.select(sa.func.min(table.c.id)).where(waiting).group_by(table.c.client)
         query = (
             sa.select(table)
-            .where(table.c.id.in_(first), table.c.due_at <= now, table.c.client.not_in(busy))
+            .where(table.c.id.in_(self._first_of_each_client()), table.c.due_at <= now, table.c.client.not_in(busy))
             .order_by(table.c.id)
             .limit(limit)
         )
@@ -113,10 +111,11 @@ class Registrations:
         async with self._database.reading() as connection:
             return [_registration(row) for row in (await connection.execute(query)).mappings()]
 
-    async def next_due(self) -> float | None:
-        """When the next waiting one is due, in Unix seconds."""
-        query = sa.select(sa.func.min(registrations.c.due_at)).where(
-            registrations.c.node == self._node, registrations.c.state == State.WAITING
+    async def next_due(self, *, busy: Sequence[str] = ()) -> float | None:
+        """When `due` will next have one that it has not now, in Unix seconds."""
+        table = registrations
+        query = sa.select(sa.func.min(table.c.due_at)).where(
+            table.c.id.in_(self._first_of_each_client()), table.c.client.not_in(busy)
         )
         async with self._database.reading() as connection:
             due: float | None = (await connection.execute(query)).scalar()
@@ -168,6 +167,12 @@ class Registrations:
         )
         async with self._database.reading() as connection:
             return [_registration(row) for row in (await connection.execute(query)).mappings()]
+
+    def _first_of_each_client(self) -> sa.Select[tuple[int]]:
+        """Ids of the oldest waiting ones: the others stand behind them, whatever their own `due_at`."""
+        table = registrations
+        waiting = (table.c.node == self._node) & (table.c.state == State.WAITING)
+        return sa.select(sa.func.min(table.c.id)).where(waiting).group_by(table.c.client)
 
     async def _update(self, number: int, **values: Any) -> None:
         async with self._database.writing() as connection:
