@@ -22,7 +22,7 @@ from itgrix_kommo.calls.numbers import Employee, NumberPlan
 from itgrix_kommo.calls.tracker import Tracker
 from itgrix_kommo.config import Config
 from itgrix_kommo.customizations import Customizer
-from itgrix_kommo.errors import ConfigError, HooksUnusable
+from itgrix_kommo.errors import ConfigError, HooksUnusable, StorageError
 from itgrix_kommo.kommo.checks import Report, Wanted
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import WINDOW, Limiter
@@ -49,6 +49,9 @@ from itgrix_kommo.web.face import Face, Rooms
 from itgrix_kommo.web.outside import Outside
 
 DEFAULT_HOME = Path("/var/lib/itgrix_amo/itgrix.files")
+
+KEEP_WITHIN = 5.0
+"""Seconds that the end of the daemon waits for its database."""
 
 _log = structlog.get_logger(__name__)
 
@@ -171,8 +174,7 @@ class Daemon:
                 await capturing
                 for task in workers:
                     task.cancel()
-            await capture.keep_ended()
-            await phonebook.flush()
+            await _keep_at_last(capture, phonebook)
             await journal.sync()
             _log.info("stopped", live_calls=len(self.tracker.calls))
 
@@ -259,6 +261,17 @@ def oauth_tokens(config: Config, database: Database, bare: Transport) -> OAuthTo
         raise ConfigError("kommo.integration: not given: add the integration's keys, or a kommo.access_token")
     integration = Integration(given.client_id, given.client_secret.get_secret_value(), given.redirect_uri)
     return OAuthTokens(integration, Tokens(database, given.client_id), bare)
+
+
+async def _keep_at_last(capture: Capture, phonebook: Phonebook) -> None:
+    """What has ended becomes rows. Where the database fails, the end does not wait: the journal has the calls."""
+    try:
+        async with asyncio.timeout(KEEP_WITHIN):
+            await capture.keep_ended()
+            await phonebook.flush()
+    except (TimeoutError, StorageError) as error:
+        why = str(error) or f"the database took nothing for {KEEP_WITHIN:g} s"
+        _log.error("not_all_kept", error=why, remedy="the next start takes up what the journal has")
 
 
 async def run(config: Config, on_ready: Callable[[str], None] = lambda _: None) -> None:
