@@ -238,6 +238,12 @@ class TestRefusals:
                 "storage.shared_url: a database or driver that can't be used here",
                 "begin the address with postgresql+asyncpg://",
             ),
+            (
+                "storage.url",
+                "sqlite+aiosqlite://",
+                "storage.url: the address names no file",
+                "give one that outlives the process: sqlite+aiosqlite:////path",
+            ),
             ("bussiness", {}, "bussiness: unknown key", 'did you mean "business"?'),
             ("ami.zzz", 1, "ami.zzz: unknown key", "known here are host, port, username, secret and tls"),
             ("business.tasks.due_minute", 1, "business.tasks.due_minute: unknown key", 'did you mean "due_minutes"?'),

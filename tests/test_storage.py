@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -108,6 +109,35 @@ class TestJournal:
         journal.close()
         assert [at for at, _ in Journal(tmp_path / "journal").read().frames] == [12.0]
 
+    def test_half_a_message_on_a_full_disk_spoils_no_other(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = Journal(tmp_path / "journal")
+        journal.append([(10.0, b"Event: A")])
+        write = os.write
+
+        def half_full(file: int, records: bytes) -> int:
+            if len(records) < 10:
+                raise OSError(28, "No space left on device")
+            return write(file, records[:-5])
+
+        with monkeypatch.context() as patched:
+            patched.setattr("os.write", half_full)
+            journal.append([(11.0, b"Event: Hangup\r\nX: 1")])
+        journal.append([(12.0, b"Event: C\r\nX: 2")])
+        journal.close()
+        assert Journal(tmp_path / "journal").read().frames == [(10.0, b"Event: A"), (12.0, b"Event: C\r\nX: 2")]
+
+    @pytest.mark.parametrize("broken", [b"a\n\n# ended 1.1\n\nEvent: Hangup", b"a\rb\r", b"\n@ 1.0\nX: 2\n"])
+    def test_a_value_with_line_breaks_makes_no_message_of_its_own(self, tmp_path: Path, broken: bytes) -> None:
+        journal = Journal(tmp_path / "journal")
+        journal.append([(10.0, b"Event: A\r\nX: " + broken + b"\r\nY: 2"), (11.0, b"Event: B")])
+        journal.close()
+        frames, ended = Journal(tmp_path / "journal").read()
+        one_line = broken.replace(b"\r", b" ").replace(b"\n", b" ")
+        assert frames == [(10.0, b"Event: A\r\nX: " + one_line + b"\r\nY: 2"), (11.0, b"Event: B")]
+        assert not ended
+
     def test_only_the_daemons_user_may_read_it(self, tmp_path: Path) -> None:
         journal = Journal(tmp_path / "journal")
         journal.append([(10.0, b"Event: A")])
@@ -154,6 +184,16 @@ class TestRegistrations:
         assert found is not None
         assert (found.attempts, found.reason) == (1, "Kommo is away")
 
+    async def test_who_stands_behind_a_postponed_one_is_due_after_it(self, database: Database) -> None:
+        registrations = Registrations(database, "pbx1")
+        first = await kept(registrations, row("1.1"))
+        await registrations.postpone(first, due_at=time.time() + 60, reason="Kommo is away")
+        await kept(registrations, row("1.2"))
+        due = await registrations.next_due()
+        assert due is not None
+        assert due > time.time() + 50
+        assert await registrations.next_due(busy=["+7999"]) is None
+
     async def test_a_parked_failure_lets_its_followers_pass_and_can_be_retried(self, database: Database) -> None:
         registrations = Registrations(database, "pbx1")
         first = await kept(registrations, row("1.1"))
@@ -190,8 +230,14 @@ class TestOpening:
 
     async def test_a_file_that_is_no_database_is_refused_in_words(self, tmp_path: Path) -> None:
         (tmp_path / "itgrix.db").write_bytes(b"this is no database at all, just text" * 100)
-        with pytest.raises(StorageError, match=r"storage\.url"):
+        with pytest.raises(StorageError, match=r"storage\.url: .*: move that file away"):
             await Database.open(url(tmp_path / "itgrix.db"))
+
+    async def test_a_server_that_cannot_be_had_is_told_in_words(self) -> None:
+        """Whether its driver is missing or the server away."""
+        with pytest.raises(StorageError, match=r"asyncpg is not installed: install it|the database failed") as refused:
+            await Database.open("postgresql+asyncpg://itgrix:hidden@127.0.0.1:1/itgrix")
+        assert "hidden" not in str(refused.value)
 
     async def test_a_directory_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

@@ -154,7 +154,12 @@ class _Database:
         if url.drivername not in self.drivers:
             known = " or ".join(f"{driver}://" for driver in self.drivers)
             raise refusal("a database or driver that can't be used here", f"begin the address with {known}")
-        if not url.database and not url.drivername.startswith("sqlite"):
+        if url.drivername.startswith("sqlite"):
+            if url.database in {None, "", ":memory:"}:
+                raise refusal(
+                    "the address names no file", "give one that outlives the process: sqlite+aiosqlite:////path"
+                )
+        elif not url.database:
             raise refusal("the address names no database", f"give {self.drivers[0]}://user:password@host/database")
         return secret
 

@@ -17,6 +17,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from itgrix_kommo.errors import StorageError
 
+_REMEDIES = {
+    "disk is full": "free disk space",
+    "disk I/O error": "free disk space, and check the disk",
+    "readonly database": "mend the file's permissions",
+    "unable to open": "mend the permissions of the file and its directory",
+    "not a database": "move that file away, or give another path",
+    "malformed": "move that file away, or put back a copy of it",
+    "locked": "end what holds it open",
+}
+"""By SQLite's own words."""
+
 metadata = sa.MetaData()
 
 registrations = sa.Table(
@@ -93,7 +104,12 @@ class Database:
         """
         path = make_url(url).database if url.startswith("sqlite") else None
         lock_file = _claim(Path(path)) if path and path != ":memory:" and not beside_daemon else None
-        engine = create_async_engine(url, hide_parameters=True)  # tokens and phones don't belong into a log
+        try:
+            engine = create_async_engine(url, hide_parameters=True)  # tokens and phones don't belong into a log
+        except ModuleNotFoundError as error:
+            raise StorageError(
+                f"storage.url: the driver {error.name} is not installed: install it beside the daemon, or use SQLite"
+            ) from error
         if url.startswith("sqlite"):
             sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         database = cls(engine, lock_file)
@@ -118,7 +134,7 @@ class Database:
             try:
                 async with self._engine.begin() as connection:
                     yield connection
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, OSError) as error:
                 raise _storage_error(error) from error
 
     async def make_durable(self) -> None:
@@ -132,13 +148,14 @@ class Database:
         try:
             async with self._engine.connect() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             raise _storage_error(error) from error
 
 
-def _storage_error(error: SQLAlchemyError) -> StorageError:
+def _storage_error(error: Exception) -> StorageError:
     cause = getattr(error, "orig", None) or error
-    return StorageError(f"storage.url: the database failed: {cause}: free disk space, or mend the file's permissions")
+    remedy = next((known for words, known in _REMEDIES.items() if words in str(cause)), "look after the database")
+    return StorageError(f"storage.url: the database failed: {cause}: {remedy}")
 
 
 def _claim(path: Path) -> int:
