@@ -11,7 +11,6 @@ from itgrix_kommo.calls.leg import Leg, Origin, Place
 from itgrix_kommo.calls.numbers import Employee, NumberPlan, device_name, is_number, number_in
 from itgrix_kommo.calls.outcome import End, Outcome
 
-
 MOST_NOTES = 1000
 """Lines of a call's timeline: one that waits in a queue all day has no more, nor an endless play with the hold key."""
 
