@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from itgrix_kommo.calls import events as ev
 from tests.ami_server import Listener
 from tests.lab.scenes import SCENES
-from tests.lab.truth import CLIENT, GAVE_UP, TALKED, incoming, outgoing, told, understood
+from tests.lab.truth import CLIENT, CLIENT2, GAVE_UP, TALKED, incoming, internal, outgoing, told, understood
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -116,6 +117,25 @@ class TestBeganBeforeTheLink:
             await lab.quiet()
         # The first number he dialled is known to nobody any more; the one he is at now stands for it.
         assert_true(heard.events, lab, incoming(CLIENT, "701", "101 102+ 103", TALKED, last="102", user=102))
+
+    async def test_with_an_agent(self, lab: Lab) -> None:
+        agent, clients = lab.phone(101), (lab.client(), lab.client())
+        await agent.calls("*45")
+        await lab.seen.event("AgentLogin", within=8, Agent="1001")
+        await clients[0].calls("4957770708")
+        await clients[0].talks(to=agent)
+        async with Ear(lab) as heard:
+            await clients[0].hangs_up()
+            await lab.only_left(agent)
+            await clients[1].calls("4957770708")
+            await clients[1].talks(to=agent)
+            await clients[1].hangs_up()
+            await lab.only_left(agent)
+            await agent.hangs_up()
+            await lab.quiet()
+        truths = [incoming(client, "4957770708", "101+", TALKED, last="101", user=101) for client in (CLIENT, CLIENT2)]
+        first = replace(truths[0], did="708")
+        assert_true(heard.events, lab, internal("", GAVE_UP, user=101), first, truths[1])
 
 
 class TestLinkLost:

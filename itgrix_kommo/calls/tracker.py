@@ -156,6 +156,9 @@ class Tracker:
     def _new_leg(self, at: float, channel: ev.Channel) -> Leg:
         linkedid = channel.linkedid if channel.linkedid not in self._ended else ""
         call = self._call_of.get(linkedid or channel.uniqueid)
+        if call is not None and call.of_agent:
+            # The linkedid of who waits for all of his clients goes over to what meets him.
+            linkedid, call = "", None
         if call is None:
             call = LiveCall(linkedid or channel.uniqueid, self.plan, at)
             self.calls[call.id] = call
@@ -535,10 +538,11 @@ class Tracker:
         leg.heard_at = at
         if not known:
             leg.call.note(at, f"{leg.name} exists; its beginning was not seen")
+        leg.call.of_agent |= live.application == "AgentLogin"
         if place := PLACE_OF_APPLICATION.get(live.application.lower()):
             leg.move_to(place)
         if leg.is_local and leg.other_half is None:
-            self._pair_by_name(leg)
+            self._pair_by_name(at, leg)
         return leg
 
     @staticmethod
@@ -559,12 +563,13 @@ class Tracker:
             leg.source = source
             leg.dial_string = target if source.place is Place.RINGING else ""  # a queue's name is no number
 
-    @staticmethod
-    def _pair_by_name(leg: Leg) -> None:
+    def _pair_by_name(self, at: float, leg: Leg) -> None:
         """The names of the halves of a Local channel differ in their last digit only."""
-        for other in leg.call.legs.values():
+        for other in self._legs.values():
             if other is not leg and other.live and other.name[:-1] == leg.name[:-1]:
                 leg.other_half, other.other_half = other, leg
+                self._tie(at, leg.call, other.call, "they are the halves of a Local channel")
+                return
 
     def _on_endpoints(self, event: ev.Endpoints) -> None:
         self.plan.learn_endpoints(event.names)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from itgrix_kommo.calls.call import Call, CallType, Stage, StageName
 from itgrix_kommo.calls.events import Event
 from itgrix_kommo.calls.numbers import Employee, NumberPlan
-from itgrix_kommo.calls.tracker import Tracker
+from itgrix_kommo.calls.tracker import Tracker, age
 
 __all__ = [
     "CLIENT",
@@ -128,7 +128,7 @@ def understood(events: Iterable[Event]) -> list[Call]:
     assert not tracker.calls, f"still alive an hour after the last event: {list(tracker.calls)}"
     calls = [stage.call for stage in stages if stage.name is StageName.CALL_ENDED]
     _check_stages(stages, calls)
-    return sorted(calls, key=lambda call: call.started_at)
+    return sorted(calls, key=lambda call: (call.started_at, age(call.id)))
 
 
 def _check_stages(stages: Sequence[Stage], calls: Sequence[Call]) -> None:
