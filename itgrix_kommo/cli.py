@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from itgrix_kommo import __version__, app, config, log
@@ -93,10 +94,19 @@ def sandbox(
 ) -> None:
     """Serve an invented Kommo account in memory, with a page that shows what arrives."""
     options = SandboxOptions(clients=clients)
-    out.print(f"A Kommo account in memory: [bold]http://{host}:{port}/[/]")
-    out.print(f"kommo.base_url is that address, kommo.access_token is {options.admin_token!r}. Ctrl-C ends it.")
-    with contextlib.suppress(KeyboardInterrupt):
-        _run(run_sandbox(host, port, options))
+
+    def tell(url: str) -> None:
+        out.print(f"A Kommo account in memory: {url}/", highlight=False, markup=False, soft_wrap=True)
+        words = f"kommo.base_url is that address, kommo.access_token is {options.admin_token!r}. Ctrl-C ends it."
+        out.print(words, highlight=False, markup=False, soft_wrap=True)
+
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            _run(run_sandbox(host, port, options, tell))
+    except OSError as error:
+        why = f"{host}:{port} can't be listened on: {error.strerror}: choose another --port, or stop what uses it"
+        err.print(why, markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
 
 
 @commands.command()
@@ -122,7 +132,7 @@ def replay(
     for call in calls:
         _print_call(call)
     for live in tracker.calls.values():
-        out.print(f"[yellow]![/] call {live.id} had not ended when the trace did", highlight=False)
+        out.print(f"[yellow]![/] call {_plain(live.id)} had not ended when the trace did", highlight=False)
 
 
 @commands.command()
@@ -170,8 +180,8 @@ def config_check(path: ConfigOption = CONFIG_PATH) -> None:
     """Read the configuration and tell what is wrong with it, or only worth a word."""
     settings = config.load(path)
     for warning in settings.warnings():
-        out.print(f"[yellow]![/] {warning}", highlight=False)
-    out.print(f"[green]✓[/] {path} can be used", highlight=False)
+        out.print(f"[yellow]![/] {escape(warning)}", highlight=False, soft_wrap=True)
+    out.print(f"[green]✓[/] {escape(str(path))} can be used", highlight=False, soft_wrap=True)
 
 
 @config_commands.command("schema")
@@ -197,13 +207,14 @@ def registrations_list(
     for row in rows:
         facts = _registration_facts(row)
         state = f"[{colours[row.state.value]}]{row.state.value}[/]"
-        table.add_row(str(row.id), facts["ended"], facts["client"], facts["type"], facts["result"], state, row.reason)
+        texts = (_plain(facts[key]) for key in ("ended", "client", "type", "result"))
+        table.add_row(str(row.id), *texts, state, _plain(row.reason))
     out.print(table)
 
 
 @registration_commands.command("retry")
 def registrations_retry(
-    number: Annotated[int, typer.Argument(help="Its id, as `registrations list` shows it.")],
+    number: Annotated[int, typer.Argument(help="Its id, as `registrations list` shows it.", min=1, max=2**63 - 1)],
     path: ConfigOption = CONFIG_PATH,
 ) -> None:
     """Put a failed registration back in line."""
@@ -290,10 +301,18 @@ def _call_facts(call: Call) -> dict[str, Any]:
 
 def _print_call(call: Call) -> None:
     result = call.outcome.text if call.outcome else ""
+    client = _plain(call.client.number) or "no client"
     out.print(
-        f"\n[bold]{call.id}[/] {call.type.value}, {call.client.number or 'no client'}: [bold]{result}[/]"
+        f"\n[bold]{_plain(call.id)}[/] {call.type.value}, {client}: [bold]{result}[/]"
         f"{f', {call.duration} s' if call.was_answered else ''}",
         highlight=False,
+        soft_wrap=True,
     )
     for note in call.timeline:
-        out.print(f"  {note.at - call.started_at:8.2f} s  {note.text}", highlight=False, markup=False, soft_wrap=True)
+        text = f"  {note.at - call.started_at:8.2f} s  {_plain(note.text)}"
+        out.print(text, highlight=False, soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    """What others wrote (callers, Kommo), so that it neither styles nor steers the terminal."""
+    return escape(log.printable(text))

@@ -134,6 +134,11 @@ def masked(text: str) -> str:
     return _mask.text(text)
 
 
+def printable(text: str) -> str:
+    """`text` with what could steer a terminal escaped: for foreign words outside the log."""
+    return text.translate(_ESCAPED)
+
+
 def _one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Escape what could forge a line or play with the terminal; tracebacks keep their lines, indented."""
     lines: dict[str, Any] = {}

@@ -94,6 +94,22 @@ class TestConfig:
         schema = json.loads(command("config", "schema").stdout)
         assert schema["properties"]["ami"]
 
+    def test_a_path_with_brackets_is_told_as_it_is(self, config: Path) -> None:
+        odd = config.rename(config.with_name("[red]config.json"))
+        assert f"{odd} can be used" in command("config", "check", "--config", odd).stdout
+
+
+class TestSandbox:
+    def test_a_port_in_use_is_told(self) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            done = command("sandbox", "--port", str(taken.getsockname()[1]))
+        assert done.returncode == 1
+        assert not done.stdout
+        assert "can't be listened on" in done.stderr
+        assert "Traceback" not in done.stderr
+
 
 class TestRegistrations:
     async def test_list_shows_what_became_of_each(self, config: Path) -> None:
@@ -104,6 +120,13 @@ class TestRegistrations:
             assert word in shown.stdout
         (row,) = json.loads(command("registrations", "list", "--json", "--config", config).stdout)
         assert (row["client"], row["state"], row["reason"]) == ("+79990000001", "failed", "Kommo refused it")
+
+    async def test_what_others_wrote_styles_and_steers_nothing(self, config: Path) -> None:
+        await keep(config, ended(inbound()), State.FAILED, "no [/such] \x1b[2J field")
+        shown = command("registrations", "list", "--config", config)
+        assert shown.returncode == 0, shown.stderr
+        assert "[/such]" in shown.stdout
+        assert "\x1b" not in shown.stdout
 
     async def test_retry_puts_a_failed_one_back_in_line(self, config: Path) -> None:
         number = await keep(config, ended(inbound()), State.FAILED)
@@ -163,6 +186,13 @@ class TestReplay:
         (call,) = json.loads(command("replay", tmp_path / "call.trace", "--config", config, "--json").stdout)
         assert (call["client"], call["trunk"], call["result"]) == ("+79990000001", "PJSIP/trunk", "wrong number")
 
+    def test_the_name_of_a_channel_may_be_anything(self, tmp_path: Path) -> None:
+        (tmp_path / "call.trace").write_text(TRACE.replace("PJSIP/trunk-", "PJSIP/[/b]\x9b2J-"))
+        shown = command("replay", tmp_path / "call.trace")
+        assert shown.returncode == 0, shown.stderr
+        assert "[/b]" in shown.stdout
+        assert "\x9b" not in shown.stdout
+
     def test_a_call_that_had_not_ended_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "call.trace").write_text(TRACE.partition("@ 1795355559")[0])
         assert "had not ended" in command("replay", tmp_path / "call.trace").stdout
@@ -184,7 +214,10 @@ class TestReplay:
 
 
 class TestMisuse:
-    @pytest.mark.parametrize("arguments", [("fly",), ("registrations", "retry"), ("sandbox", "--port", "0")])
+    @pytest.mark.parametrize(
+        "arguments",
+        [("fly",), ("registrations", "retry"), ("registrations", "retry", "9" * 20), ("sandbox", "--port", "0")],
+    )
     def test_ends_with_status_2_and_help(self, arguments: tuple[str, ...]) -> None:
         done = command(*arguments)
         assert done.returncode == 2

@@ -270,7 +270,10 @@ def _shown(raw: bytes) -> Any:
         return raw.decode(errors="replace")
 
 
-async def run_sandbox(host: str, port: int, options: SandboxOptions) -> None:
-    """Serves until it is cancelled. Raises OSError where the address can't be had."""
-    async with Sandbox(options).serve(host, port):
+async def run_sandbox(
+    host: str, port: int, options: SandboxOptions, on_ready: Callable[[str], None] = lambda _: None
+) -> None:
+    """Serves until it is cancelled; `on_ready` is told the address. Raises OSError where it can't be had."""
+    async with Sandbox(options).serve(host, port) as served:
+        on_ready(served.url)
         await asyncio.Event().wait()
