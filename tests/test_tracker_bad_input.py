@@ -81,7 +81,6 @@ def worldly() -> list[ev.Event]:
     events += [
         ev.Rename(events[-1].at, "77.1", "PJSIP/101-79"),
         ev.NewCallerid(events[-1].at, one),
-        ev.MixMonitor(events[-1].at, one, on=True),
         ev.LinkedidEnd(events[-1].at, "77.1"),
         ev.OriginateResponse(events[-1].at, success=True, uniqueid="77.1", channel_name=one.name, reason=4),
         ev.Endpoints(events[-1].at, frozenset({"PJSIP/101"})),

@@ -167,10 +167,6 @@ def _queue_caller(kind: Literal["join", "leave", "abandon"]) -> Build:
     return lambda at, text: ev.QueueCaller(at, kind, _PLAIN.read(text), value_of(text, "Queue"))
 
 
-def _mix_monitor(*, on: bool) -> Build:
-    return lambda at, text: ev.MixMonitor(at, _PLAIN.read(text), on)
-
-
 def _cel(at: float, text: str) -> ev.Event | None:
     if value_of(text, "EventName") != "LINKEDID_END":
         return None
@@ -275,8 +271,6 @@ _BUILDERS: dict[bytes, Build] = {
     b"Event: QueueCallerJoin": _queue_caller("join"),
     b"Event: QueueCallerLeave": _queue_caller("leave"),
     b"Event: QueueCallerAbandon": _queue_caller("abandon"),
-    b"Event: MixMonitorStart": _mix_monitor(on=True),
-    b"Event: MixMonitorStop": _mix_monitor(on=False),
     b"Event: CEL": _cel,
     b"Event: OriginateResponse": _originate_response,
     b"Event: ItgrixResync": _resync,

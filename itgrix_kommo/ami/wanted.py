@@ -20,7 +20,6 @@ EVENTS = frozenset({
     "ParkedCall", "UnParkedCall", "ParkedCallTimeOut", "ParkedCallGiveUp",
     "Hold", "Unhold",
     "QueueCallerJoin", "QueueCallerLeave", "QueueCallerAbandon",
-    "MixMonitorStart", "MixMonitorStop",
     "OriginateResponse",
 })  # fmt: skip
 """Heard whatever they say. VarSet, Newexten and CEL are heard for some of what they say only, see below."""
@@ -31,34 +30,19 @@ LIFE_EVENTS = frozenset({"FullyBooted", "Shutdown"})
 OWN_EVENTS = frozenset({"ItgrixResync", "ItgrixEndpoints"})
 """Written by the link into journals and traces; Asterisk has no such events."""
 
-VARIABLES = frozenset({
-    "DIALSTATUS", "DIALEDPEERNUMBER",
-    "QUEUESTATUS",
-    "VMSTATUS", "VM_MESSAGEFILE",
-    "BLINDTRANSFER", "ATTENDEDTRANSFER",
-    "MIXMONITOR_FILENAME",
-    "AMPUSER", "FROM_DID",
-})  # fmt: skip
+VARIABLES = frozenset({"DIALSTATUS", "VMSTATUS", "MIXMONITOR_FILENAME", "AMPUSER", "FROM_DID"})
 """Heard also with the one or two leading underscores that make a variable inherited."""
 
 VARIABLE_PREFIX = "ITGRIX_"
 """Our own variables: an Originate sets one, and the channel that carries it is the call that was asked for."""
 
 APPLICATIONS = frozenset({
-    "Dial", "RetryDial", "FollowMe", "Page", "Queue",
-    "BackGround", "BackgroundDetect", "SpeechBackground", "WaitExten", "Read", "ReadExten",
-    "Playback", "ControlPlayback", "Directory", "DISA", "Record",
-    "VoiceMail", "VoiceMailMain", "MinivmRecord",
-    "Park", "ParkAndAnnounce", "ParkedCall",
-    "ConfBridge", "MeetMe", "Bridge", "BridgeWait",
-    "Pickup", "PickupChan", "Transfer",
-    "MixMonitor", "StopMixMonitor",
-    "Answer", "Busy", "Congestion",
+    "Dial", "RetryDial", "FollowMe", "Queue",
+    "BackGround", "BackgroundDetect", "SpeechBackground", "WaitExten", "Read", "ReadExten", "Directory", "DISA",
+    "VoiceMail", "MinivmRecord",
+    "ConfBridge", "MeetMe",
 })  # fmt: skip
-"""Those that tell where a caller is (rung through, in a menu, in a mailbox …) or what is being recorded."""
-
-RECORDING_FILE = "CDR(recordingfile)="
-"""FreePBX names a recording by this assignment, and nowhere else in full."""
+"""Those that tell where a caller is: rung through, in a queue or menu, in a mailbox."""
 
 EVENT_MASK = "system,call,dialplan,agent,cel"
 """The classes of AMI that the events above belong to."""
@@ -71,7 +55,6 @@ _LONGEST_LINE = 64
 _VARIABLES = frozenset(name.encode() for name in VARIABLES)
 _VARIABLE_PREFIX = VARIABLE_PREFIX.encode()
 _APPLICATIONS = frozenset(name.encode() for name in APPLICATIONS)
-_RECORDING_FILE = b"\r\nAppData: " + RECORDING_FILE.encode()
 
 
 def _header(frame: bytes, mark: bytes) -> bytes:
@@ -90,8 +73,7 @@ def _wanted_variable(frame: bytes) -> bool:
 
 
 def _wanted_step(frame: bytes) -> bool:
-    application = _header(frame, b"\r\nApplication: ")
-    return application in _APPLICATIONS or (application == b"Set" and _RECORDING_FILE in frame)
+    return _header(frame, b"\r\nApplication: ") in _APPLICATIONS
 
 
 def _wanted_cel(frame: bytes) -> bool:
@@ -132,7 +114,6 @@ def server_filters() -> list[str]:
         _any_of("^Event: ", EVENTS | LIFE_EVENTS),
         _any_of("^Event: VarSet[[:space:]].*Variable: _?_?", VARIABLES | {f"{VARIABLE_PREFIX}[A-Z_]+"}),
         _any_of("^Event: Newexten[[:space:]].*Application: ", APPLICATIONS),
-        r"^Event: Newexten[[:space:]].*Application: Set[[:space:]]+AppData: CDR\(recordingfile\)=",
         "^Event: CEL[[:space:]].*EventName: LINKEDID_END[[:space:]]",
     ]
 

@@ -40,8 +40,7 @@ class Note(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(NamedTuple):
     number: str
     name: str
     kind: Kind
@@ -55,8 +54,7 @@ class User:
     phones: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelView:
+class ChannelView(NamedTuple):
     """One channel for `call_full`; times are Unix seconds, None where it never happened."""
 
     uniqueid: str

@@ -219,12 +219,6 @@ class QueueCaller(NamedTuple):
     queue: str
 
 
-class MixMonitor(NamedTuple):
-    at: float
-    channel: Channel
-    on: bool
-
-
 class LinkedidEnd(NamedTuple):
     """CEL's word that nothing of this call is left."""
 
@@ -299,7 +293,6 @@ Event: TypeAlias = (
     | Hold
     | VarSet
     | QueueCaller
-    | MixMonitor
     | LinkedidEnd
     | OriginateResponse
     | Resync

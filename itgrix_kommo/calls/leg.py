@@ -33,8 +33,11 @@ class Place(Enum):
 
 PLACE_OF_APPLICATION = {
     "background": Place.MENU,
+    "backgrounddetect": Place.MENU,
+    "speechbackground": Place.MENU,
     "waitexten": Place.MENU,
     "read": Place.MENU,
+    "readexten": Place.MENU,
     "directory": Place.MENU,
     "disa": Place.MENU,
     "dial": Place.RINGING,
@@ -182,8 +185,12 @@ class Leg:
 
     def talk(self, *, outside: bool) -> tuple[float, float | None] | None:
         """From the first to the last moment of talk (with the client, if `outside`); holds in between belong to it."""
-        spans = [span for span in self.talks if span.outside or not outside]
-        return (min(span.since for span in spans), spans[-1].until) if spans else None
+        since = until = None
+        for span in self.talks:
+            if span.outside or not outside:
+                since = span.since if since is None else min(since, span.since)
+                until = span.until
+        return None if since is None else (since, until)
 
     def visitor(self, call: LiveCall, at: float) -> Leg:
         """What stands for this leg in another call: an employee who took part in it."""
@@ -233,4 +240,7 @@ class Leg:
 
     def root(self) -> Leg:
         """The leg for whom this one was rung in the end."""
-        return next(reversed(list(self.askers())), self)
+        last = self
+        for asker in self.askers():
+            last = asker
+        return last

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import NamedTuple
 
 from itgrix_kommo.calls import outcome as outcomes
 from itgrix_kommo.calls.call import CallType, Note
@@ -15,6 +18,17 @@ MOST_NOTES = 1000
 """Lines of a call's timeline: one that waits in a queue all day has no more, nor an endless play with the hold key."""
 
 LEFT_OUT = "… what happened then is left out …"
+
+
+class Side(NamedTuple):
+    """Who is at a leg's far end. `extension` is the employee's number, empty for anybody else; `owner` is whose
+    conversation it is.
+    """
+
+    extension: str
+    is_internal: bool
+    far_number: str
+    owner: Employee | None
 
 
 @dataclass(slots=True, eq=False)
@@ -32,7 +46,7 @@ class LiveCall:
     notes: list[Note] = field(default_factory=list)
     live_legs: int = 0
     of_agent: bool = False
-    _sides: dict[str, bool] = field(default_factory=dict)
+    _sides: dict[str, Side] = field(default_factory=dict)
     _client: tuple[Leg | None] | None = None
 
     def note(self, at: float, text: str) -> None:
@@ -67,31 +81,34 @@ class LiveCall:
         self._sides.clear()
         self._client = None
 
+    def side(self, leg: Leg) -> Side:
+        """Made out once, until something changes. Trunks lead outside, save to mobiles that are extensions."""
+        side = self._sides.get(leg.uniqueid)
+        if side is None:
+            plan, far_number = self.plan, self._far_number(leg)
+            own = [one for one in (device_name(leg.endpoint), leg.extension, far_number) if plan.is_internal(one)]
+            is_internal = plan.is_fmc(far_number) if plan.is_trunk(leg.endpoint) else bool(own)
+            extension = ""
+            if is_internal:
+                extension = next((one for one in own if plan.employee(one)), own[0])
+            # First without an owner: looking for him may lead back here.
+            self._sides[leg.uniqueid] = side = Side(extension, is_internal, far_number, None)
+            owner = plan.employee(extension) if is_internal else self._sender(leg)
+            if owner is not None:
+                self._sides[leg.uniqueid] = side = side._replace(owner=owner)
+        return side
+
     def is_internal(self, leg: Leg) -> bool:
-        """Whether an employee is at this leg's far end. Trunks lead outside, save to mobiles that are extensions."""
-        internal = self._sides.get(leg.uniqueid)
-        if internal is None:
-            if self.plan.is_trunk(leg.endpoint):
-                internal = self.plan.is_fmc(self.far_number(leg))
-            else:
-                internal = any(map(self.plan.is_internal, self._own_numbers(leg)))
-            self._sides[leg.uniqueid] = internal
-        return internal
+        """Whether an employee is at this leg's far end."""
+        return self.side(leg).is_internal
 
-    def extension(self, leg: Leg) -> str:
-        """The employee's number at this leg's far end."""
-        own = [number for number in self._own_numbers(leg) if self.plan.is_internal(number)]
-        return next((number for number in own if self.plan.employee(number)), own[0] if own else "")
-
-    def employee(self, leg: Leg) -> Employee | None:
-        """Whose conversation this leg is: his who was rung, who rang the client, or who sent the call on outside."""
-        if self.is_internal(leg):
-            return self.plan.employee(self.extension(leg))
+    def _sender(self, leg: Leg) -> Employee | None:
+        """The employee who rang this phone outside, or who sent the call on to it."""
         for asker in leg.askers():
             if asker.is_phone and self.is_internal(asker):
-                return self.plan.employee(self.extension(asker))
+                return self.plan.employee(self.side(asker).extension)
             if asker.sent_by is not None:
-                return self.plan.employee(self.extension(asker.sent_by))
+                return self.plan.employee(self.side(asker.sent_by).extension)
             if asker.is_phone:
                 return None
             # A Local channel that looked for an employee and was led to his mobile phone.
@@ -99,16 +116,13 @@ class LiveCall:
                 return owner
         return None
 
-    def far_number(self, leg: Leg) -> str:
-        """The number of who is at the far end: a caller's own; of a dialled phone what was dialled to reach it."""
+    def _far_number(self, leg: Leg) -> str:
+        """A caller's own number; of a dialled phone what was dialled to reach it."""
         if leg.origin is Origin.CALLED_IN:
             return leg.caller_number
         if leg.source is None:
             return number_in(leg.dial_string) or leg.caller_number
         return self.plan.dialled_client(self._asked_for(leg.source), leg.dial_string)
-
-    def _own_numbers(self, leg: Leg) -> tuple[str, ...]:
-        return (device_name(leg.endpoint), leg.extension, self.far_number(leg))
 
     def _asked_for(self, leg: Leg) -> str:
         """What this leg wants to reach. A client's first number is our DID, which names nobody."""
@@ -121,7 +135,7 @@ class LiveCall:
         """The oldest phone that is no employee's."""
         if self._client is None:
             outside = (leg for leg in self.phones() if not self.is_internal(leg))
-            self._client = (min(outside, key=lambda leg: leg.started_at, default=None),)
+            self._client = (min(outside, key=attrgetter("started_at"), default=None),)
         return self._client[0]
 
     def client_number(self) -> str:
@@ -129,7 +143,7 @@ class LiveCall:
         client = self.client_leg()
         if client is None:
             return self.plan.dialled_client(self._asked_for(self.caller()), "")
-        number = self.far_number(client)
+        number = self.side(client).far_number
         if client.origin is not Origin.CALLED_IN and not is_number(number):
             number = self.plan.dialled_client(self._asked_for(client.root()), client.dial_string)
         return number if is_number(number) else ""
@@ -191,24 +205,26 @@ class LiveCall:
         return client is not None and client.origin is Origin.CALLED_IN
 
     def conversations(self) -> list[Leg]:
-        return sorted((leg for leg in self.legs.values() if self.is_conversation(leg)), key=lambda leg: leg.started_at)
+        found = [leg for leg in self.legs.values() if self.is_conversation(leg)]
+        found.sort(key=attrgetter("started_at"))
+        return found
 
-    def accepted(self, call_type: CallType) -> Leg | None:
+    def accepted(self, call_type: CallType, conversations: list[Leg]) -> Leg | None:
         """The last accepted conversation: the one whose talk with the client (or, inside, with anybody) began last."""
         outside = call_type is not CallType.LOCAL
         client = self.client_leg()
-        talks = [
-            (talk[0], leg)
-            for leg in self.conversations()
-            if (talk := leg.talk(outside=outside)) and (leg is not client or client.origin is not Origin.CALLED_IN)
-        ]
-        return max(talks, key=lambda pair: pair[0])[1] if talks else None
+        last, began = None, -math.inf
+        for leg in conversations:
+            talk = leg.talk(outside=outside)
+            if talk is not None and talk[0] > began and (leg is not client or client.origin is not Origin.CALLED_IN):
+                last, began = leg, talk[0]
+        return last
 
     # The end
 
-    def outcome(self, call_type: CallType) -> Outcome:
+    def outcome(self, call_type: CallType, accepted: Leg | None) -> Outcome:
         """What the ended call came to (facts: DialStatus and causes both mislead, so the whole call is read)."""
-        if self.accepted(call_type) is not None:
+        if accepted is not None:
             return outcomes.TALKED
         if any(leg.left_message for leg in self.legs.values()):
             return outcomes.LEFT_MESSAGE
@@ -242,11 +258,11 @@ class LiveCall:
             return End.ELSEWHERE
         return End.ITSELF
 
-    def is_ivr(self, call_type: CallType) -> bool:
+    def is_ivr(self, call_type: CallType, accepted: Leg | None) -> bool:
         """A missed inbound call whose caller was in a menu to the last, ringing no phone."""
         return (
             call_type is CallType.INCOMING
-            and self.accepted(call_type) is None
+            and accepted is None
             and self.caller().place is Place.MENU
             and not any(leg.left_message for leg in self.legs.values())
         )

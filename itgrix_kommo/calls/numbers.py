@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
@@ -32,8 +32,13 @@ class Employee:
     user_id: int
     extension: str
     numbers: tuple[str, ...] = ()
+    phones: tuple[str, ...] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phones", tuple(filter(None, (self.extension, *self.numbers))))
 
 
+@lru_cache(maxsize=4096)
 def is_number(text: str) -> bool:
     """Something that can be dialled: digits, perhaps after a plus, perhaps with ``*`` and ``#`` inside."""
     return text.lower() not in NOBODY and _DIALABLE.match(text) is not None

@@ -458,7 +458,7 @@ class Tracker:
         call = leg.call
         call.note(event.at, f"{leg.name}: {event.kind} at the parking lot")
         parked = event.kind == "parked"
-        accepted = call.accepted(call.type())
+        accepted = call.accepted(call.type(), call.conversations())
         for one in call.legs.values():
             one.is_parked = parked and one is accepted
         if event.retriever is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from itgrix_kommo.calls.call import Call, CallType, ChannelView, Conversation, Number, State, User
@@ -21,9 +22,9 @@ def freeze(call: LiveCall, ended_at: float | None) -> Call:
     called_in = client_leg if client_leg is not None and client_leg.origin is Origin.CALLED_IN else None
     did = called_in.exten if called_in else ""
     asked_for = client if call_type is CallType.OUTGOING else _number(call, did or caller.exten)
-    own = _number(call, call.extension(caller), caller.caller_name) if call.is_internal(caller) else client
-    accepted = call.accepted(call_type)
+    own = _employee(call, caller) if call.is_internal(caller) else client
     legs = call.conversations()
+    accepted = call.accepted(call_type, legs)
     conversations = tuple(_conversation(call, leg, call_type, client) for leg in legs)
     talk = accepted.talk(outside=call_type is not CallType.LOCAL) if accepted else None
     ended = ended_at is not None
@@ -39,14 +40,14 @@ def freeze(call: LiveCall, ended_at: float | None) -> Call:
         accepted_id=accepted.uniqueid if accepted else "",
         client=client,
         did=did,
-        trunk=_trunk(call, client_leg).number,
+        trunk=_trunk(client_leg).number,
         responsible=_user(call, accepted) if accepted else None,
         rung_last=rung[-1] if rung else _user(call, caller),
         started_at=call.started_at,
         ended_at=ended_at,
         duration=round(talk[1] - talk[0]) if talk and talk[1] is not None else 0,
-        outcome=call.outcome(call_type) if ended else None,
-        is_ivr=ended and call.is_ivr(call_type),
+        outcome=call.outcome(call_type, accepted) if ended else None,
+        is_ivr=ended and call.is_ivr(call_type, accepted),
         timeline=tuple(call.notes),
     )
 
@@ -54,28 +55,36 @@ def freeze(call: LiveCall, ended_at: float | None) -> Call:
 def _conversation(call: LiveCall, leg: Leg, call_type: CallType, client: Number) -> Conversation:
     """Its two sides: who talked with the client talked with the client, whoever had him rung."""
     asker = leg.root()
-    with_client = call_type is not CallType.LOCAL and leg.talk(outside=True) is not None
+    outside = call_type is not CallType.LOCAL
+    client_talk = leg.talk(outside=outside)
+    leg_type = call_type
     if not call.is_internal(leg):
         from_ = _caller(call, asker, client)
-        to = _number(call, call.far_number(leg))
-        leg_type = call_type
+        to = _number(call, call.side(leg).far_number)
     else:
-        from_ = client if with_client else _caller(call, asker, client)
-        to = _number(call, call.extension(leg))
-        leg_type = CallType.LOCAL if from_.kind is Kind.INTERNAL and from_ is not client else call_type
+        from_ = client if outside and client_talk is not None else _caller(call, asker, client)
+        to = _employee(call, leg, named=False)
+        if from_.kind is Kind.INTERNAL and from_ is not client:
+            leg_type = CallType.LOCAL
     return Conversation(
         channel=_channel(call, leg, leg_type, from_, to),
         user=_user(call, leg),
         is_parked=leg.is_parked,
-        client_talk=leg.talk(outside=call_type is not CallType.LOCAL),
+        client_talk=client_talk,
         recording=leg.recording or asker.recording,
     )
 
 
 def _caller(call: LiveCall, asker: Leg, client: Number) -> Number:
     """Who had a phone rung: an employee (also one who consults through a Local channel), else the client."""
-    number = call.extension(asker) if asker.is_phone else asker.caller_number
+    if asker.is_phone:
+        return _employee(call, asker) if call.is_internal(asker) else client
+    number = asker.caller_number
     return _number(call, number, asker.caller_name) if call.plan.is_internal(number) else client
+
+
+def _employee(call: LiveCall, leg: Leg, *, named: bool = True) -> Number:
+    return Number(call.side(leg).extension, leg.caller_name if named else "", Kind.INTERNAL)
 
 
 def _channel(call: LiveCall, leg: Leg, call_type: CallType, from_: Number, to: Number) -> ChannelView:
@@ -92,7 +101,7 @@ def _channel(call: LiveCall, leg: Leg, call_type: CallType, from_: Number, to: N
         state=_state(ended=not leg.live, talking=leg.talking),
         from_=from_,
         to=to,
-        trunk=_trunk(call, leg if not call.is_internal(leg) else call.client_leg()),
+        trunk=_trunk(leg if not call.is_internal(leg) else call.client_leg()),
         started_at=leg.started_at,
         answered_at=leg.first_talk,
         ended_at=leg.ended_at,
@@ -124,14 +133,15 @@ def _number(call: LiveCall, number: str, name: str = "") -> Number:
     return Number(number, name, call.plan.kind(number)) if is_number(number) else NO_NUMBER
 
 
-def _trunk(call: LiveCall, leg: Leg | None) -> Number:
-    if leg is None or call.is_internal(leg):
-        return NO_NUMBER
-    return Number(leg.endpoint, "", Kind.TRUNK)
+def _trunk(outside: Leg | None) -> Number:
+    return NO_NUMBER if outside is None else _trunk_number(outside.endpoint)
+
+
+@lru_cache(maxsize=256)
+def _trunk_number(endpoint: str) -> Number:
+    return Number(endpoint, "", Kind.TRUNK)
 
 
 def _user(call: LiveCall, leg: Leg) -> User | None:
-    employee = call.employee(leg)
-    if employee is None:
-        return None
-    return User(employee.user_id, tuple(filter(None, (employee.extension, *employee.numbers))))
+    owner = call.side(leg).owner
+    return None if owner is None else User(owner.user_id, owner.phones)

@@ -3,7 +3,7 @@
     python -m tests.bench.bench_ami [--calls N] [--trace FILE …]
 
 Without a trace, the streams are made up after real ones (`ami_stream`); a trace is bytes as they came from the wire.
-Each figure is the best of several runs, one process, one core.
+Each figure is the median of several rounds, by CPU time, one process, one core.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import gc
 import logging
 import time
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import panoramisk
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNK = 64 * 1024
-RUNS = 5
+RUNS = 9
 CALLBACKS = (
     "Newchannel", "Newstate", "Newexten", "VarSet", "DialBegin", "DialEnd",
     "BridgeEnter", "BridgeLeave", "Hangup", "HangupRequest", "AttendedTransfer", "BlindTransfer",
@@ -39,15 +40,12 @@ def chunks(data: bytes) -> list[bytes]:
     return [data[begin : begin + CHUNK] for begin in range(0, len(data), CHUNK)]
 
 
-def best(run: Callable[[], int]) -> tuple[float, int]:
-    """The shortest time of several runs in seconds, and what the run counted."""
-    times = []
-    for _ in range(RUNS):
-        gc.collect()
-        begun = time.perf_counter()
-        counted = run()
-        times.append(time.perf_counter() - begun)
-    return min(times), counted
+def cpu_seconds(run: Callable[[], int]) -> tuple[float, int]:
+    """CPU seconds of one run, and what it counted; what other processes take meanwhile is not in it."""
+    gc.collect()
+    begun = time.process_time()
+    counted = run()
+    return time.process_time() - begun, counted
 
 
 def stock(parts: list[bytes]) -> Callable[[], int]:
@@ -127,15 +125,18 @@ CONTENDERS: dict[str, Callable[[list[bytes]], Callable[[], int]]] = {
 
 
 def compare(name: str, data: bytes) -> None:
+    """In turn, round after round, so that a machine whose speed drifts drifts for all; the median ratio is told."""
     parts = chunks(data)
     everything = Codec(keep=list)
     events = sum(len(everything.feed(part)) for part in parts)
     print(f"{name}: {events} events, {len(data) / 1e6:.1f} MB")
-    reference, heard = best(stock(parts))
-    print(f"  {'stock panoramisk':<24} {events / reference:>10,.0f} events/s   {heard} callbacks")
-    for label, contender in CONTENDERS.items():
-        taken, heard = best(contender(parts))
-        print(f"  {label:<24} {events / taken:>10,.0f} events/s   {heard} out   {reference / taken:.1f} x")
+    runs = {"stock panoramisk": stock(parts), **{label: make(parts) for label, make in CONTENDERS.items()}}
+    rounds = [{label: cpu_seconds(run) for label, run in runs.items()} for _ in range(RUNS)]
+    for label in runs:
+        rate = events / median(one[label][0] for one in rounds)
+        ratios = sorted(one["stock panoramisk"][0] / one[label][0] for one in rounds)
+        spread = f"{median(ratios):.1f} x  ({ratios[0]:.1f} to {ratios[-1]:.1f})" if label in CONTENDERS else ""
+        print(f"  {label:<24} {rate:>10,.0f} events/s   {rounds[0][label][1]} out   {spread}")
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from itgrix_kommo.ami.decode import decode
-from itgrix_kommo.ami.wanted import sieve
-from itgrix_kommo.calls.events import BridgeCreate, Event, MixMonitor, Newexten, OriginateResponse, VarSet
+from itgrix_kommo.ami.wanted import VARIABLES, sieve
+from itgrix_kommo.calls.events import BridgeCreate, Event, Newexten, OriginateResponse, VarSet
 from itgrix_kommo.calls.leg import PLACE_OF_APPLICATION
 from itgrix_kommo.storage.trace import Recorded, encode, read_trace
 
@@ -29,7 +29,6 @@ _UNUSED = re.compile(rb"\w*(Context|ConnectedLineNum|ConnectedLineName): ")
 _UNUSED_AT_END = re.compile(_UNUSED.pattern + rb"|Bridge(Type|Technology|Creator): ")
 _HOME = re.compile(rb"/lab/pbx-\d+-\d+/")
 _BRIDGE = re.compile(rb"(Uniqueid: [0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
-_VARIABLES = frozenset({"DIALSTATUS", "MIXMONITOR_FILENAME", "AMPUSER", "FROM_DID", "VMSTATUS"})
 
 
 class Golden(NamedTuple):
@@ -62,10 +61,10 @@ def _essence(frame: bytes) -> bytes | None:
 
 def _tells(event: Event) -> bool:
     if isinstance(event, VarSet):
-        return event.variable in _VARIABLES
+        return event.variable in VARIABLES
     if isinstance(event, Newexten):
         return event.application.lower() in PLACE_OF_APPLICATION
-    return not isinstance(event, BridgeCreate | MixMonitor | OriginateResponse)
+    return not isinstance(event, BridgeCreate | OriginateResponse)
 
 
 def write_golden(path: Path, recorded: Iterable[Recorded], *, asterisk: str, clients: Sequence[str]) -> None:
