@@ -158,7 +158,7 @@ class Tracker:
         call = self._call_of.get(linkedid or channel.uniqueid)
         if call is not None and call.of_agent:
             # The linkedid of who waits for all of his clients goes over to what meets him.
-            linkedid, call = "", None
+            linkedid, call = "", self._call_of.get(channel.uniqueid)
         if call is None:
             call = LiveCall(linkedid or channel.uniqueid, self.plan, at)
             self.calls[call.id] = call
