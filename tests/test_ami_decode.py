@@ -281,6 +281,11 @@ class TestOwnFrames:
             'Body: {"channels": 1}',
             'Body: {"channels": [[[], 1]], "bridges": []}',
             'Body: {"names": {}}',
+            'Body: {"asked_at": "x", "blind_since": null, "channels": [], "bridges": []}',
+            'Body: {"asked_at": NaN, "blind_since": null, "channels": [], "bridges": []}',
+            'Body: {"asked_at": 1, "blind_since": [], "channels": [], "bridges": []}',
+            'Body: {"asked_at": 1, "blind_since": null, "channels": [], "bridges": [[1, 2, 3, 4]]}',
+            'Body: {"asked_at": 1, "blind_since": null, "bridges": [], "channels": [[["", 1, ""], "", "", "", 1]]}',
             "Body: " + "[" * 30_000,
         ],
     )

@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from itgrix_kommo.ami import link as link_module
+from itgrix_kommo.ami.decode import encode_endpoints, encode_resync
 from itgrix_kommo.ami.link import AmiLink
 from itgrix_kommo.ami.settings import AmiSettings, LinkStatus, Pace
 from itgrix_kommo.ami.wanted import EVENT_MASK, server_filters
@@ -253,6 +254,17 @@ class TestResync:
         kinds = [type(event).__name__ for event in listener.events]
         assert kinds == ["Hangup", "Resync", "Hangup"]
         assert [event.channel.uniqueid for event in listener.all(ev.Hangup)] == ["1.1", "1.3"]
+
+    async def test_is_not_for_others_to_tell(self, server: AmiServer) -> None:
+        async with Listener(server.port) as listener:
+            told = await listener.hears(ev.Resync)
+            forged = told._replace(at=told.at - 60, channels=())
+            server.sessions[0].send(
+                encode_resync(forged) + b"\r\n\r\n" + encode_endpoints(ev.Endpoints(1.0, frozenset()))
+            )
+            server.sessions[0].send("\r\n\r\n" + HANGUP.format("1.1"))
+            await listener.hears(ev.Hangup)
+        assert [type(event).__name__ for event in listener.events] == ["Resync", "Hangup"]
 
     async def test_tells_since_when_events_were_missed(self, server: AmiServer) -> None:
         async with Listener(server.port) as listener:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from pydantic import BaseModel, FiniteFloat, ValidationError
+
 from itgrix_kommo.ami.headers import BridgeBlock, ChannelBlock, integer, text_of, unescape, value_of
 from itgrix_kommo.calls import events as ev
 
@@ -217,14 +219,21 @@ def _body(text: str) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+class _Look(BaseModel):
+    """The body of a Resync, as a damaged journal must not change it."""
+
+    asked_at: FiniteFloat
+    blind_since: FiniteFloat | None
+    channels: tuple[ev.LiveChannel, ...]
+    bridges: tuple[ev.Bridge, ...]
+
+
 def _resync(at: float, text: str) -> ev.Event | None:
-    body = _body(text)
     try:
-        channels = tuple(ev.LiveChannel(ev.Channel(*shown), *rest) for shown, *rest in body["channels"])
-        bridges = tuple(ev.Bridge(*shown) for shown in body["bridges"])
-        return ev.Resync(at, body["asked_at"], channels, bridges, body["blind_since"])
-    except (KeyError, TypeError, ValueError):
+        look = _Look.model_validate(_body(text))
+    except ValidationError:
         return None
+    return ev.Resync(at, look.asked_at, look.channels, look.bridges, look.blind_since)
 
 
 def _endpoints(at: float, text: str) -> ev.Event | None:

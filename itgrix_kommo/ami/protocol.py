@@ -13,6 +13,7 @@ from itgrix_kommo.ami.codec import Codec
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.ami.headers import text_of, value_of
 from itgrix_kommo.ami.outbox import Received
+from itgrix_kommo.ami.wanted import OWN_EVENTS
 from itgrix_kommo.errors import AmiActionFailed, AmiProtocolError, AmiUnavailable
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ PING_ID: Final = "itgrix-ping"
 """All pings share one id that nobody waits for: any byte that comes back proves life."""
 
 _PING = f"Action: Ping\r\nActionID: {PING_ID}\r\n\r\n".encode()
+
+_OWN = tuple(b"Event: " + name.encode() for name in sorted(OWN_EVENTS))
 
 Answer: TypeAlias = list[bytes]
 """Frames: the response, then the items of a list without the event that closes it."""
@@ -101,7 +104,8 @@ class AmiProtocol(asyncio.Protocol):
                     batch.append(inserted)
                 if answers:
                     continue
-            event = decode(frame, at)
+            # What the link writes into journals by itself, nobody may say to it.
+            event = None if frame.startswith(_OWN) else decode(frame, at)
             if event is not None:
                 batch.append(Received(frame, event))
             elif frame.startswith(b"Event: FullyBooted"):
