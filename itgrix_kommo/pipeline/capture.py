@@ -77,7 +77,7 @@ class Capture:
         for at, frame in frames:
             event = decode(frame, at)
             if event is not None:
-                self._take([stage for stage in self._tracker.feed(event) if stage.name is StageName.CALL_ENDED])
+                self._take([stage for stage in self._understood(event) if stage.name is StageName.CALL_ENDED])
         if not frames:
             return None
         _log.info("journal_replayed", live_calls=len(self._tracker.calls), last_heard=frames[-1].at)
@@ -105,9 +105,17 @@ class Capture:
     def _feed(self, batch: Batch) -> None:
         self._journal.append((event.at, frame) for frame, event in batch)
         for _, event in batch:
-            stages = self._tracker.feed(event)
+            stages = self._understood(event)
             if stages:
                 self._take(stages)
+
+    def _understood(self, event: ev.Event) -> Sequence[Stage]:
+        """What the tracker makes of it."""
+        try:
+            return self._tracker.feed(event)
+        except Exception:  # noqa: BLE001 (a fault of ours must not end the listening: each replay would end it again)
+            _log.exception("event_not_understood", of=type(event).__name__, at=event.at)
+            return ()
 
     async def run_keeper(self) -> None:
         """Turn ended calls into rows, in their order, for ever."""
