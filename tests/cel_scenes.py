@@ -127,6 +127,7 @@ def rows_since(database: Path, table: str, columns: Sequence[str], since: int) -
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
     try:
         connection.row_factory = sqlite3.Row
+        connection.text_factory = lambda text: text.decode("utf-8", "replace")
         for row in connection.execute(f"SELECT * FROM {table} WHERE AcctId > ? ORDER BY AcctId", (since,)):  # noqa: S608 (the lab's own tables)
             yield {column: row[column] for column in columns if row[column]}
     finally:

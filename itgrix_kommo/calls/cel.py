@@ -129,7 +129,9 @@ class _Telling:
             bridge_id = self._bridge_by_company(row, line)
         line.bridge_id = bridge_id
         bridge_type = "base" if conference else "basic"
-        yield ev.BridgeEnter(row.at, ev.Bridge(bridge_id, bridge_type, technology, ""), channel, "")
+        waits = row.application == "AgentLogin" and technology.startswith("holding")
+        bridge = ev.Bridge(bridge_id, bridge_type, technology, "AgentPool" if waits else "")
+        yield ev.BridgeEnter(row.at, bridge, channel, "")
 
     def _bridge_by_company(self, row: CelRow, line: Line) -> str:
         """Without `extra`: the bridge of a peer, of who dialled or was dialled, or of somebody who is alone in his."""

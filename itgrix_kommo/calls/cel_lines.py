@@ -193,13 +193,25 @@ class Lines:
                 continue
             begin = index
             # Only who left a ringing phone ended the ringing: those legs' ends stand before his own.
-            while begin > 0 and row.told("dialstatus") in {"", "CANCEL"}:
-                before = rows[begin - 1]
-                by_itself = before.event == "HANGUP" and before.told("hangupsource") == before.channel
-                if before.event not in _OF_THE_END or by_itself or row.at - before.at > SAME_END:
-                    break
-                begin -= 1
+            if row.told("dialstatus") in {"", "CANCEL"}:
+                begin = self._first_of_the_end(rows, index)
             yield begin, line
+
+    @staticmethod
+    def _first_of_the_end(rows: Sequence[CelRow], index: int) -> int:
+        """Where the rows begin that tell of the same end as the hangup at `index`."""
+        row, begin = rows[index], index
+        for place in range(index - 1, -1, -1):
+            before = rows[place]
+            if row.at - before.at > SAME_END:
+                break
+            if before.linkedid != row.linkedid:
+                continue
+            by_itself = before.event == "HANGUP" and before.told("hangupsource") == before.channel
+            if by_itself or before.event not in _OF_THE_END:
+                break
+            begin = place
+        return begin
 
     def _forwards(self, rows: Sequence[CelRow]) -> Iterator[tuple[int, Forward]]:
         for index, row in enumerate(rows):

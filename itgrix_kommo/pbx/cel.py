@@ -333,6 +333,8 @@ async def _reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 def _only_read(connection: Any, _record: object) -> None:
+    """Names of callers are in any encoding, and SQLite keeps what it is given."""
+    connection.driver_connection.text_factory = lambda text: text.decode("utf-8", "replace")
     cursor = connection.cursor()
     cursor.execute("PRAGMA query_only=ON")
     cursor.close()
