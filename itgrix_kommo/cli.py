@@ -25,6 +25,7 @@ from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.calls.numbers import NumberPlan
 from itgrix_kommo.calls.tracker import Tracker
+from itgrix_kommo.cli_history import read_call
 from itgrix_kommo.errors import ConfigError, ItgrixError
 from itgrix_kommo.kommo.limiter import Limiter
 from itgrix_kommo.kommo.transport import Transport
@@ -47,6 +48,7 @@ commands = typer.Typer(
 )
 config_commands = typer.Typer(help="Look at and begin the configuration.", no_args_is_help=True)
 registration_commands = typer.Typer(help="Calls on their way into Kommo.", no_args_is_help=True)
+commands.command("read-call")(read_call)
 commands.add_typer(config_commands, name="config")
 commands.add_typer(registration_commands, name="registrations")
 

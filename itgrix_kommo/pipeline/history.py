@@ -1,0 +1,201 @@
+"""Calls of the past: read from the PBX's CEL table, understood by the tracker's rules, kept as rows like live ones.
+
+Whatever AMI or an earlier reading has kept is met again by its ids, so a period may be read as often as one likes, and
+a reading that was broken off goes on by being begun anew. History hurries nobody: it keeps few calls at a time while
+others wait for their registration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime, tzinfo
+from enum import StrEnum
+from typing import NamedTuple
+
+import structlog
+
+from itgrix_kommo.calls.call import Call, CallType
+from itgrix_kommo.calls.cel import calls_of
+from itgrix_kommo.calls.numbers import NumberPlan
+from itgrix_kommo.calls.tracker import STALE_AFTER
+from itgrix_kommo.errors import StorageError
+from itgrix_kommo.pbx.cel import PbxCalls, WholeCall
+from itgrix_kommo.pipeline.intake import registration_of
+from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
+
+MOST_WAITING = 40
+"""Registrations in line before history waits: a call that ends now comes after so many at most."""
+
+LOOK_AFTER = 10
+"""Calls kept between two looks at the line."""
+
+LINE_STANDS_AFTER = 30.0
+"""Seconds without progress after which nobody serves the line (the daemon is down, or Kommo): waiting is of no use."""
+
+LOOK_AGAIN = 0.5
+"""Seconds between looks at a line that is too long."""
+
+ROUND_ABOUT = 60.0
+"""Seconds added to either end of a downtime: clocks of hosts and of databases differ."""
+
+HISTORY = "from_history"
+"""Marks the JSON of a call that was not heard live."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Fate(StrEnum):
+    """What became of a call of the past."""
+
+    REGISTERED = "registered"
+    KNOWN = "already registered"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class Read(NamedTuple):
+    """One call of the past; `reason` says why it was skipped or failed. `ended_at` is Unix seconds, 0.0 if unknown."""
+
+    call_id: str
+    fate: Fate
+    reason: str = ""
+    type: str = ""
+    client: str = ""
+    ended_at: float = 0.0
+
+
+class History:
+    """`on_kept` is told when a call has become a row; `keep` makes the row, if the CRM is to know the call.
+
+    Reading raises StorageError where one of the two databases fails; what was kept until then stays kept.
+    """
+
+    def __init__(
+        self,
+        pbx: PbxCalls,
+        registrations: Registrations,
+        plan: NumberPlan,
+        *,
+        on_kept: Callable[[], None] = lambda: None,
+        keep: Callable[[Call, NumberPlan], NewRegistration | None] = registration_of,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._pbx = pbx
+        self._registrations = registrations
+        self._plan = plan
+        self._on_kept = on_kept
+        self._keep = keep
+        self._now = now
+        self._sleep = sleep
+        self._kept = 0
+        self._line_stands = False
+
+    async def of_period(self, since: float, until: float) -> AsyncIterator[Read]:
+        """Every call with a row between the two (Unix seconds), by its end."""
+        async for whole in self._pbx.between(since, until):
+            for read in await self._take(whole):
+                yield read
+
+    async def of_ids(self, ids: Sequence[str]) -> AsyncIterator[Read]:
+        """The calls that have these linkedids or uniqueids, in their order; of one that is not there it says so."""
+        told: set[str] = set()
+        for call_id in ids:
+            if call_id in told:
+                continue
+            found = await self._pbx.with_ids([call_id])
+            if not found:
+                yield Read(call_id, Fate.FAILED, "the CEL table has no row of it: give its linkedid or uniqueid")
+            for whole in found:
+                told |= {row.linkedid for row in whole.rows} | {row.uniqueid for row in whole.rows}
+                for read in await self._take(whole):
+                    yield read
+
+    async def fill_downtime(self, since: float, until: float) -> dict[Fate, int]:
+        """Register what ended while nobody listened; told in the log. A database that fails ends it, with a word."""
+        fates = dict.fromkeys(Fate, 0)
+        try:
+            async for read in self.of_period(since - ROUND_ABOUT, until + ROUND_ABOUT):
+                fates[read.fate] += 1
+        except StorageError as error:
+            _log.error("downtime_not_filled", error=str(error), remedy=_by_hand(since, until))
+        told = {fate.name.lower(): count for fate, count in fates.items()}
+        _log.info("downtime_filled", since=since, until=until, **told)
+        return fates
+
+    async def _take(self, whole: WholeCall) -> list[Read]:
+        first, last = whole.rows[0], max(row.at for row in whole.rows)
+        if not whole.is_over and self._now() - last < STALE_AFTER:
+            return [Read(first.linkedid, Fate.SKIPPED, "it has not ended yet")]
+        # One call after the other, and between them whatever else there is to do.
+        await asyncio.sleep(0)
+        try:
+            calls = calls_of(whole.rows, whole.records, self._plan)
+        except Exception as error:  # noqa: BLE001 (a call that we misread must not end the reading of all others)
+            _log.exception("call_not_understood", call_id=first.linkedid)
+            return [Read(first.linkedid, Fate.FAILED, f"its rows were not understood: {error!r}: report it")]
+        return [await self._take_call(call) for call in calls]
+
+    async def _take_call(self, call: Call) -> Read:
+        new = self._keep(call, self._plan)
+        if new is None:
+            return self._read(call, Fate.SKIPPED, _why_not(call))
+        await self._wait_in_line()
+        new = dataclasses.replace(new, call={**new.call, HISTORY: True})
+        if await self._registrations.keep(new) is None:
+            return self._read(call, Fate.KNOWN)
+        self._kept += 1
+        self._on_kept()
+        _log.info("call_from_history", call_id=call.id, type=call.type.value, client=call.client.number)
+        return self._read(call, Fate.REGISTERED)
+
+    @staticmethod
+    def _read(call: Call, fate: Fate, reason: str = "") -> Read:
+        return Read(call.id, fate, reason, call.type.value, call.client.number, call.ended_at or 0.0)
+
+    async def _wait_in_line(self) -> None:
+        """Calls that end now must not stand behind a month of old ones."""
+        if self._line_stands or self._kept == 0 or self._kept % LOOK_AFTER:
+            return
+        shortest, waited = None, 0.0
+        while (waiting := (await self._registrations.counts())[State.WAITING]) >= MOST_WAITING:
+            if shortest is None or waiting < shortest:
+                shortest, waited = waiting, 0.0
+            if waited >= LINE_STANDS_AFTER:
+                self._line_stands = True
+                _log.warning("line_stands", waiting=waiting, remedy="calls of the past are put in line all the same")
+                return
+            waited += LOOK_AGAIN
+            await self._sleep(LOOK_AGAIN)
+
+
+def moment(text: str, zone: tzinfo | None) -> float:
+    """Unix seconds of `YYYY-MM-DD hh:mm:ss` in `zone` (None: this machine's), Unix seconds, or ISO 8601 with its zone.
+
+    Raises ValueError, which says how to write it.
+    """
+    text = text.strip()
+    try:
+        if text.replace(".", "", 1).isdecimal():
+            return datetime.fromtimestamp(float(text)).astimezone().timestamp()
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is None and zone is not None:
+            at = at.replace(tzinfo=zone)
+        return at.timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(
+            f'{text[:40]!r} is no time: write "2026-11-22 14:00:00", Unix seconds, or "2026-11-22T14:00:00+03:00"'
+        ) from None
+
+
+def _why_not(call: Call) -> str:
+    if call.type is CallType.LOCAL:
+        return "between employees"
+    return "between two who are no employees"
+
+
+def _by_hand(since: float, until: float) -> str:
+    return f"itgrix-kommo read-call --from {since:.0f} --to {until:.0f}"
