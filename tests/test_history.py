@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
@@ -21,11 +22,12 @@ from itgrix_kommo.config import PbxDatabase
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pbx.cel import PbxCalls
 from itgrix_kommo.pipeline import history as history_module
-from itgrix_kommo.pipeline.history import HISTORY, Fate, History, Read, moment
+from itgrix_kommo.pipeline.history import HISTORY, Fate, History, Read, fill_downtime, moment
 from itgrix_kommo.pipeline.intake import CALL, registration_of
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 from tests.cel_scenes import KEPT, Remembered, read
+from tests.lab.stage import Lab
 from tests.lab.truth import office
 from tests.pbx_tables import MOSCOW, SQLITE, fill, run
 
@@ -167,21 +169,30 @@ class TestFailures:
 
 
 class TestDowntime:
-    async def test_is_filled_and_told(self, pbx: PbxCalls, registrations: Registrations) -> None:
+    async def fill(self, pbx_url: str, registrations: Registrations) -> dict[str, Any]:
+        """What the log tells of it."""
+        database = PbxDatabase.model_validate({"url": pbx_url})
         with capture_logs() as logs:
-            found = await History(pbx, registrations, office()).fill_downtime(BEGIN, END)
-        assert found[Fate.REGISTERED] == 3
-        (told,) = (line for line in logs if line["event"] == "downtime_filled")
-        assert (told["registered"], told["skipped"], told["failed"]) == (3, 1, 0)
+            await fill_downtime(database, MOSCOW, registrations, office(), since=BEGIN, until=END)
+        (told,) = (line for line in logs if line["event"].startswith("downtime_"))
+        return dict(told)
 
-    async def test_a_database_that_is_away_is_told_with_the_remedy(
-        self, pbx: PbxCalls, pbx_url: str, registrations: Registrations
+    async def test_is_filled_and_told(self, pbx_url: str, registrations: Registrations) -> None:
+        told = await self.fill(pbx_url, registrations)
+        assert (told["event"], told["registered"], told["skipped"], told["failed"]) == ("downtime_filled", 3, 1, 0)
+        assert len(await registrations.latest(10)) == 3
+
+    async def test_a_table_that_is_away_is_told_with_the_remedy(
+        self, pbx_url: str, registrations: Registrations
     ) -> None:
         await run(pbx_url, "DROP TABLE cel")
-        with capture_logs() as logs:
-            await History(pbx, registrations, office()).fill_downtime(BEGIN, END)
-        (told,) = (line for line in logs if line["event"] == "downtime_not_filled")
+        told = await self.fill(pbx_url, registrations)
+        assert told["event"] == "downtime_not_filled"
         assert told["remedy"].startswith("itgrix-kommo read-call --from ")
+
+    async def test_a_server_that_is_away_stops_nobody(self, registrations: Registrations) -> None:
+        told = await self.fill("mysql+asyncmy://itgrix:reads@127.0.0.1:1/asteriskcdrdb", registrations)
+        assert told["event"] == "downtime_not_filled"
 
 
 class Line:
@@ -334,3 +345,34 @@ async def test_the_same_rows_as_live_ones_are_made(pbx: PbxCalls, registrations:
     assert live is not None
     assert (row.call_id, row.client) == (live.call_id, live.client)
     assert row.call.keys() - live.call.keys() == {HISTORY}
+
+
+@pytest.mark.lab
+async def test_what_asterisk_wrote_a_moment_ago(lab: Lab, registrations: Registrations) -> None:
+    """Out of the running PBX's own table: a call that nobody heard live."""
+    begun = time.time()
+    async with lab.cel():
+        client = lab.client()
+        await client.calls("4957770101")
+        await lab.phone(101).answers()
+        await client.talks(to=lab.phone(101))
+        await client.hangs_up()
+        await lab.quiet()
+        table = lab.pair.pbx.folder / "log/master.db"
+        pbx = await PbxCalls.open(PbxDatabase.model_validate({"url": f"sqlite+aiosqlite:///{table}"}), None)
+        try:
+            history = History(pbx, registrations, office())
+            async with asyncio.timeout(10):
+                while not (reads := [one async for one in history.of_period(begun - 1, time.time() + 1)]) or any(
+                    one.fate is Fate.SKIPPED for one in reads
+                ):
+                    await asyncio.sleep(0.1)
+        finally:
+            await pbx.close()
+    (read_back,) = reads
+    assert (read_back.fate, read_back.type, read_back.client) == (Fate.REGISTERED, "incoming", client.number)
+    (row,) = await registrations.latest(10)
+    call = CALL.validate_python(row.call)
+    assert call.responsible is not None
+    assert (call.responsible.id, call.did) == (101, "4957770101")
+    assert begun - 1 <= call.started_at <= time.time()

@@ -21,6 +21,7 @@ from itgrix_kommo.calls.call import Call, CallType
 from itgrix_kommo.calls.cel import calls_of
 from itgrix_kommo.calls.numbers import NumberPlan
 from itgrix_kommo.calls.tracker import STALE_AFTER
+from itgrix_kommo.config import PbxDatabase
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pbx.cel import PbxCalls, WholeCall
 from itgrix_kommo.pipeline.intake import registration_of
@@ -114,18 +115,6 @@ class History:
                 for read in await self._take(whole):
                     yield read
 
-    async def fill_downtime(self, since: float, until: float) -> dict[Fate, int]:
-        """Register what ended while nobody listened; told in the log. A database that fails ends it, with a word."""
-        fates = dict.fromkeys(Fate, 0)
-        try:
-            async for read in self.of_period(since - ROUND_ABOUT, until + ROUND_ABOUT):
-                fates[read.fate] += 1
-        except StorageError as error:
-            _log.error("downtime_not_filled", error=str(error), remedy=_by_hand(since, until))
-        told = {fate.name.lower(): count for fate, count in fates.items()}
-        _log.info("downtime_filled", since=since, until=until, **told)
-        return fates
-
     async def _take(self, whole: WholeCall) -> list[Read]:
         first, last = whole.rows[0], max(row.at for row in whole.rows)
         if not whole.is_over and self._now() - last < STALE_AFTER:
@@ -172,6 +161,38 @@ class History:
             await self._sleep(LOOK_AGAIN)
 
 
+async def fill_downtime(
+    database: PbxDatabase,
+    zone: tzinfo | None,
+    registrations: Registrations,
+    plan: NumberPlan,
+    *,
+    since: float,
+    until: float,
+    on_kept: Callable[[], None] = lambda: None,
+) -> None:
+    """Register what ended while nobody listened, between the two (Unix seconds).
+
+    To be asked for once Asterisk's live channels are known: what still lives is theirs to tell. Raises nothing: a
+    database that fails is told in the log, with the command that does it by hand.
+    """
+    fates = dict.fromkeys(Fate, 0)
+    try:
+        pbx = await PbxCalls.open(database, zone)
+        try:
+            history = History(pbx, registrations, plan, on_kept=on_kept)
+            async for read in history.of_period(since - ROUND_ABOUT, until + ROUND_ABOUT):
+                fates[read.fate] += 1
+        finally:
+            await pbx.close()
+    except StorageError as error:
+        by_hand = f"itgrix-kommo read-call --from {since:.0f} --to {until:.0f}"
+        _log.error("downtime_not_filled", error=str(error), remedy=by_hand)
+        return
+    told = {fate.name.lower(): count for fate, count in fates.items()}
+    _log.info("downtime_filled", since=since, until=until, **told)
+
+
 def moment(text: str, zone: tzinfo | None) -> float:
     """Unix seconds of `YYYY-MM-DD hh:mm:ss` in `zone` (None: this machine's), Unix seconds, or ISO 8601 with its zone.
 
@@ -195,7 +216,3 @@ def _why_not(call: Call) -> str:
     if call.type is CallType.LOCAL:
         return "between employees"
     return "between two who are no employees"
-
-
-def _by_hand(since: float, until: float) -> str:
-    return f"itgrix-kommo read-call --from {since:.0f} --to {until:.0f}"
