@@ -186,7 +186,7 @@ async def transfer_attended_to_group_while_ringing(lab: Lab) -> None:
     await client.calls("4957770101")
     await lab.phone(101).answers()
     await lab.phone(101).consults_by_code("600")
-    for extension in (102, 103):
+    for extension in (101, 102, 103):
         await lab.phone(extension).rings()
     await lab.phone(101).hangs_up(lab.phone(101).legs[0])
     await lab.phone(103).answers()
