@@ -220,6 +220,19 @@ class TestOpening:
         await (await Database.open(url(path))).close()
         assert path.stat().st_mode & 0o077 == 0
 
+    async def test_what_a_command_makes_first_is_the_daemons_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`login` keeps tokens before the daemon's first start, and root may run it."""
+        given: list[tuple[Path, int, int]] = []
+        monkeypatch.setattr("os.geteuid", lambda: 0)
+        monkeypatch.setattr("os.chown", lambda path, *owner: given.append((path, *owner)))
+        path = tmp_path / "state" / "itgrix.db"
+        for _ in range(2):
+            await (await Database.open(url(path), beside_daemon=True)).close()
+        assert path.stat().st_mode & 0o077 == 0
+        assert given == [(path, path.parent.stat().st_uid, path.parent.stat().st_gid)]
+
     async def test_a_second_daemon_is_refused_and_told_what_to_do(self, tmp_path: Path) -> None:
         first = await Database.open(url(tmp_path / "itgrix.db"))
         with pytest.raises(StorageError, match=r"another daemon uses .*systemctl stop"):

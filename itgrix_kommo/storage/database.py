@@ -103,7 +103,10 @@ class Database:
         looks, or changes a row, does so `beside_daemon`.
         """
         path = make_url(url).database if url.startswith("sqlite") else None
-        lock_file = _claim(Path(path)) if path and path != ":memory:" and not beside_daemon else None
+        lock_file = None
+        if path and path != ":memory:":
+            _make_file(Path(path))
+            lock_file = None if beside_daemon else _claim(Path(path))
         try:
             engine = create_async_engine(url, hide_parameters=True)  # tokens and phones don't belong into a log
         except ModuleNotFoundError as error:
@@ -158,12 +161,26 @@ def _storage_error(error: Exception) -> StorageError:
     return StorageError(f"storage.url: the database failed: {cause}: {remedy}")
 
 
+def _make_file(path: Path) -> None:
+    """Its owner's alone, for tokens are in it; what root makes before the daemon's first start is for the daemon."""
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        is_new = not path.exists()
+        path.touch(mode=0o600)
+        path.chmod(0o600)  # a file put back from a backup may be anybody's to read
+        if is_new and os.geteuid() == 0:
+            home = path.parent.stat()
+            os.chown(path, home.st_uid, home.st_gid)
+    except OSError as error:
+        raise StorageError(
+            f"storage.url: {path} can't be written: {error.strerror}: let the daemon's user own its directory, "
+            "and run commands as that user or root"
+        ) from error
+
+
 def _claim(path: Path) -> int:
     """Hold the file for this process alone; the lock goes when the process does, however it ends."""
     try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.chmod(0o600)  # tokens are in it, and a file put back from a backup may be anybody's to read
         lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageError(
