@@ -21,6 +21,7 @@ from itgrix_kommo.calls.call_full import call_full
 from itgrix_kommo.calls.numbers import Employee, NumberPlan
 from itgrix_kommo.calls.tracker import Tracker
 from itgrix_kommo.config import Config
+from itgrix_kommo.config.fmc import FmcPatterns
 from itgrix_kommo.customizations import Customizer
 from itgrix_kommo.errors import ConfigError, HooksUnusable, StorageError
 from itgrix_kommo.kommo.checks import Report, Wanted
@@ -47,6 +48,9 @@ from itgrix_kommo.storage.registrations import Registrations
 from itgrix_kommo.storage.tokens import Tokens
 from itgrix_kommo.web.face import Face, Rooms
 from itgrix_kommo.web.outside import Outside
+
+FMC_EVERY = 5.0
+"""Seconds between looks at the file of FMC patterns."""
 
 DEFAULT_HOME = Path("/var/lib/itgrix_amo/itgrix.files")
 
@@ -83,6 +87,7 @@ class Daemon:
         self.tracker = Tracker(self.plan)
         self._stop = asyncio.Event()
         self._account_id: int | None = None
+        self._fmc = FmcPatterns(Path(config.numbers.fmc_patterns_file))
 
     def stop(self) -> None:
         """End `run` in an orderly way: nothing is lost by it."""
@@ -94,6 +99,7 @@ class Daemon:
         Raises ConfigError and StorageError where the daemon can't work on this host as configured.
         """
         config = self.config
+        self._read_fmc_patterns()
         async with contextlib.AsyncExitStack() as stack:
             database = await Database.open(config.storage.url.get_secret_value())
             stack.push_async_callback(database.close)
@@ -164,6 +170,7 @@ class Daemon:
                     popups.run(),
                     phonebook.run(),
                     archive.run(),
+                    self._follow_fmc_patterns(),
                     *face.runs,
                 )
                 workers = [tasks.create_task(one) for one in lasting]
@@ -177,6 +184,16 @@ class Daemon:
             await _keep_at_last(capture, phonebook)
             await journal.sync()
             _log.info("stopped", live_calls=len(self.tracker.calls))
+
+    def _read_fmc_patterns(self) -> None:
+        patterns = self._fmc.read_if_changed()
+        if patterns is not None:
+            self.plan.use_fmc_patterns(patterns)
+
+    async def _follow_fmc_patterns(self) -> None:
+        while True:
+            await asyncio.sleep(FMC_EVERY)
+            self._read_fmc_patterns()
 
     def _ami(self) -> AmiSettings:
         ami = self.config.ami
