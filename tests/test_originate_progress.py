@@ -83,7 +83,7 @@ class TestRealCalls:
     def test_the_employee_refuses(self, version: str) -> None:
         states, click = played(f"{version}/click_to_call_refused")
         assert states == [State.QUEUED, State.EMPLOYEE_RINGING, State.ENDED]
-        assert click.outcome
+        assert (click.outcome, click.result) == ("employee: busy", 486)
 
 
 def response(at: float, *, success: bool = False, uniqueid: str = "", reason: int = 0) -> ev.OriginateResponse:
@@ -93,7 +93,7 @@ def response(at: float, *, success: bool = False, uniqueid: str = "", reason: in
 class TestWithoutAChannel:
     @pytest.mark.parametrize(
         ("reason", "outcome"),
-        [(0, "unreachable"), (3, "employee did not answer"), (5, "employee is busy"), (8, "congestion")],
+        [(0, "unreachable"), (1, "gave up"), (3, "no answer"), (5, "busy"), (8, "congestion")],
     )
     def test_asterisks_reason_is_told(self, reason: int, outcome: str) -> None:
         clicks = Clicks(patience=30)
@@ -101,7 +101,7 @@ class TestWithoutAChannel:
         clicks.hear([response(101.0, reason=reason)])
         click = clicks.get("our-click", OWNER, 102.0)
         assert click is not None
-        assert (click.state, click.outcome) == (State.ENDED, outcome)
+        assert (click.state, click.outcome) == (State.ENDED, f"employee: {outcome}")
 
     def test_what_nothing_was_heard_of_is_not_queued_for_ever(self) -> None:
         clicks = Clicks(patience=30)
@@ -114,7 +114,7 @@ class TestWithoutAChannel:
     def test_it_is_forgotten_in_the_end(self) -> None:
         clicks = Clicks(patience=30)
         clicks.begin(Click("our-click", OWNER, "101", "+7", 100.0))
-        clicks.hear([ev.VarSet(100.5, "1.1", VARIABLE, "our-click"), response(101.0)])
+        clicks.hear([response(101.0), ev.VarSet(101.5, "1.1", VARIABLE, "our-click")])
         assert clicks.get("our-click", OWNER, 700.0) is not None
         assert clicks.get("our-click", OWNER, 702.0) is None
         assert len(clicks) == 0

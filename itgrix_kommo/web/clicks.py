@@ -13,6 +13,7 @@ from typing import Any, Final, assert_never
 
 from itgrix_kommo.calls import events as ev
 from itgrix_kommo.calls.call import Call, Stage, StageName
+from itgrix_kommo.calls.outcome import BUSY, CONGESTION, GAVE_UP, NO_ANSWER, UNREACHABLE
 
 VARIABLE: Final = "ITGRIX_ORIGINATE"
 
@@ -22,8 +23,11 @@ KEEP_ENDED: Final = 600.0
 UNHEARD: Final = 60.0
 """Seconds after the ringing time in which a click of which nothing was heard is taken for lost."""
 
-_FAILURES: Final = {1: "employee hung up", 3: "employee did not answer", 5: "employee is busy", 8: "congestion"}
-"""Asterisk's reasons why the first phone was not reached (its control frames); all others: unreachable."""
+_FAILURES: Final = {1: GAVE_UP, 3: NO_ANSWER, 5: BUSY, 8: CONGESTION}
+"""Asterisk's reasons why the first phone was not reached (its control frames), far from exact; others: unreachable."""
+
+EMPLOYEE: Final = "employee: "
+"""Before an outcome that is the first phone's: the client was not called at all."""
 
 
 class State(StrEnum):
@@ -112,10 +116,10 @@ class Clicks:
                 case ev.OriginateResponse(action_id=click_id) if click_id in self._clicks:
                     if event.success:
                         self._bind(click_id, event.uniqueid, event.at)
-                    else:
-                        self._advance(
-                            click_id, State.ENDED, event.at, outcome=_FAILURES.get(event.reason, "unreachable")
-                        )
+                    elif click_id not in self._of_channel.values():
+                        # Where there was a channel its end tells better, and soon.
+                        failure = _FAILURES.get(event.reason, UNREACHABLE)
+                        self._advance(click_id, State.ENDED, event.at, outcome=EMPLOYEE + failure.text)
                 case _:
                     pass
 
@@ -144,10 +148,11 @@ class Clicks:
         click = self._clicks.get(click_id)
         if click is None or call.outcome is None:
             return
-        before = replace(click, call_id=call.id, result=call.outcome.result, duration=call.duration)
-        self._clicks[click_id] = before
-        # Why the employee was not reached is known better from Asterisk's answer than from a call that never was.
-        self._advance(click_id, State.ENDED, at, outcome=call.outcome.text)
+        was_reached = _RANK[click.state] >= _RANK[State.EMPLOYEE_ANSWERED]
+        self._clicks[click_id] = replace(click, call_id=call.id, result=call.outcome.result, duration=call.duration)
+        self._advance(
+            click_id, State.ENDED, at, outcome=call.outcome.text if was_reached else EMPLOYEE + call.outcome.text
+        )
         for alias in call.aliases:
             self._of_channel.pop(alias, None)
 
