@@ -15,7 +15,8 @@ import pytest
 from aiohttp.test_utils import unused_port
 
 from tests.kommo_account import connect, contact, created
-from tests.lab.stage import Client, Lab
+from tests.lab.scenario import Client
+from tests.lab.stage import Lab
 from tests.test_daemon_lab import BORIS, WITHIN, Host, a_host
 
 pytestmark = pytest.mark.lab

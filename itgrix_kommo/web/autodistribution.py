@@ -28,7 +28,7 @@ from itgrix_kommo.web.visitors import Network, bearer_of, is_same, visitor_of
 PATH: Final = "/autodistribution"
 HOOK: Final = "customize_autodistribution"
 
-ANSWER_WITHIN: Final = 0.9
+ANSWER_WITHIN: Final = 0.85
 """Seconds; the contract's second less what the way takes."""
 
 KEPT_FOR_HOOK: Final = 0.5

@@ -85,7 +85,8 @@ class Outside:
             "waiting": status.waiting,
         }
         if not status.connected:
-            return Part(status.error or "not connected yet", Grade.ERROR, stops=status.login_refused, facts=facts)
+            error = status.error or "not connected yet"
+            return Part(error, Grade.ERROR, stops=status.login_refused, passes=not status.error, facts=facts)
         return Part("; ".join(status.limits), Grade.WARNING if status.limits else Grade.OK, facts=facts)
 
     def _kommo(self) -> Part:
@@ -103,7 +104,8 @@ class Outside:
         error = blocked or "; ".join(one.words for one in problems)
         if blocked or stops:
             return Part(error, Grade.ERROR, stops=True, facts=facts)
-        return Part(error, Grade.WARNING if error else Grade.OK, facts=facts)
+        untried = self.gate.rules is None and all(one.passes for one in problems)
+        return Part(error, Grade.WARNING if error else Grade.OK, passes=untried, facts=facts)
 
     def _storage(self) -> Part:
         error = self._storage_error

@@ -23,12 +23,14 @@ class Grade(StrEnum):
 class Part:
     """One outside thing as it is now. `error` is why it is not as it should be, empty if it is.
 
-    `stops`: nothing is registered until a person has acted.
+    `stops`: nothing is registered until a person has acted. `passes`: it is so by itself for a moment after the start,
+    and nothing to remember.
     """
 
     error: str = ""
     grade: Grade = Grade.OK
     stops: bool = False
+    passes: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -65,7 +67,7 @@ class StatusBoard:
         """All outside things, now."""
         found = {name: part() for name, part in self._parts.items()}
         for name, part in found.items():
-            if part.error:
+            if part.error and not part.passes:
                 self._last[name] = _LastError(part.error, self._now())
         return found
 
