@@ -280,7 +280,8 @@ class ModelPbx:
 
     def table(self, kind: str = "basic", technology: str = "simple_bridge") -> Table:
         self._count += 1
-        table = self.tables.setdefault(f"b-{self._count}", Table(f"b-{self._count}", kind, technology))
+        table = Table(f"{int(self.now)}-{self._count}", kind, technology)
+        self.tables[table.id] = table
         self.tell(ev.BridgeCreate, table)
         return table
 
