@@ -11,6 +11,7 @@ from itgrix_kommo.calls.numbers import (
     Kind,
     NumberPlan,
     device_name,
+    dialled_device,
     e164,
     endpoint_of,
     fmc_pattern,
@@ -193,6 +194,21 @@ class TestNames:
     )
     def test_numbers_in_dial_strings(self, dial_string: str, number: str) -> None:
         assert number_in(dial_string) == number
+
+
+    @pytest.mark.parametrize(
+        ("target", "device"),
+        [
+            ("PJSIP/79991234567@trunk", "PJSIP/trunk"),
+            ("PJSIP/trunk/sip:79991234567@192.0.2.1", "PJSIP/trunk"),
+            ("PJSIP/101", "PJSIP/101"),
+            ("DAHDI/i1/79991234567", "DAHDI/i1"),
+            ("Local/101@from-queue", "Local/101@from-queue"),
+            ("", "/"),
+        ],
+    )
+    def test_devices_of_dial_targets(self, target: str, device: str) -> None:
+        assert dialled_device(target) == device
 
 
 class TestClients:
