@@ -68,7 +68,8 @@ def read_call(
     if not as_json:
         out.print(_summary(counts), highlight=False)
         if counts[Fate.REGISTERED]:
-            out.print("the running daemon sends them: itgrix-kommo registrations list shows how far they are")
+            told = "the running daemon sends them: itgrix-kommo registrations list shows how far they are"
+            out.print(told, highlight=False, soft_wrap=True)
     if counts[Fate.FAILED]:
         raise typer.Exit(1)
 
@@ -87,10 +88,11 @@ async def _read_calls(
     async with _history(settings, database) as history:
         reads = history.of_period(*period) if period else history.of_ids(ids)
         with _progress() as progress:
+            done = 0.0
             task = progress.add_task("", total=(period[1] - period[0]) if period else len(ids))
             async for read in reads:
                 counts[read.fate] += 1
-                done = max(read.ended_at - period[0], 0.0) if period else sum(counts.values())
+                done = max(done, read.ended_at - period[0]) if period else done + 1
                 progress.update(task, completed=done, description=_summary(counts))
                 out.print(
                     json.dumps(_facts(read, zone)) if as_json else _line(read, zone), highlight=False, soft_wrap=True
