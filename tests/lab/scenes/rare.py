@@ -175,7 +175,9 @@ async def client_leaves_during_consultation(lab: Lab) -> None:
     await lab.phone(101).consults_by_code("102")
     await lab.phone(102).answers()
     await lab.phone(101).talks(to=lab.phone(102))
+    channel = await lab.pbx_channel(client.leg)
     await client.hangs_up()
+    await lab.seen.event("Hangup", within=8, Channel=channel)  # else 101's hangup might still hand it over
     await lab.phone(101).hangs_up()
     await lab.quiet()
 
