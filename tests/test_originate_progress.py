@@ -130,3 +130,18 @@ class TestWithoutAChannel:
         clicks.begin(Click("our-click", OWNER, "101", "+7", 100.0))
         clicks.hear([ev.VarSet(101.0, "1.1", VARIABLE, "made-up"), ev.VarSet(101.0, "1.2", "OTHER", "our-click")])
         assert not clicks._of_channel
+
+
+class TestForwardOnly:
+    def test_a_phone_that_rings_again_takes_nobody_back(self) -> None:
+        clicks = Clicks(patience=30)
+        clicks.begin(Click("our-click", OWNER, "101", "+7", 100.0))
+        clicks.hear([ev.VarSet(100.5, "1.1", VARIABLE, "our-click")])
+        seen = []
+        for state in (ev.RINGING, ev.UP, ev.RINGING):
+            channel = ev.Channel("PJSIP/101-1", "1.1", "1.1", state, "", "", "", "", "", "")
+            clicks.hear([ev.Newstate(101.0, channel)])
+            click = clicks.get("our-click", OWNER, 101.0)
+            assert click is not None
+            seen.append(click.state)
+        assert seen == [State.EMPLOYEE_RINGING, State.EMPLOYEE_ANSWERED, State.EMPLOYEE_ANSWERED]
