@@ -93,6 +93,15 @@ class TestIds:
         (call,) = tracker.calls.values()
         assert call.aliases == {"5.4", "5.5", "5.6"}
 
+    def test_an_id_stays_the_agents_who_had_it_first(self) -> None:
+        tracker = Tracker(plan())
+        agent, waiting_room = employee("101", "5.1"), ev.Bridge("agents", "base", "holding_bridge", "AgentPool")
+        told(tracker, ev.Newchannel(T0, agent), ev.BridgeEnter(T0, waiting_room, agent, ""))
+        told(tracker, ev.Newstate(T0, agent._replace(linkedid="5.9")), ev.Newchannel(T0, employee("102", "5.8")))
+        told(tracker, ev.Newstate(T0, employee("103", "5.9", "5.8")))
+        assert {call.id: call.aliases for call in tracker.calls.values()} == {"5.1": {"5.1", "5.9"}, "5.8": {"5.8"}}
+        assert set(tracker.calls["5.8"].legs) == {"5.8", "5.9"}
+
     def test_late_events_of_an_ended_call_begin_no_new_one(self) -> None:
         tracker = Tracker(plan())
         events = inbound()
@@ -312,6 +321,15 @@ class TestRooms:
         tracker = Tracker(plan())
         told(tracker, ev.BridgeCreate(T0, TALK), *inbound()[:-3])
         assert len(tracker._rooms) == 0
+
+    def test_who_wait_in_one_parking_lot_hear_nobody(self) -> None:
+        tracker = Tracker(plan())
+        lot = ev.Bridge("lot", "parking", "holding_bridge", "")
+        waiting = [client(f"5.{number}", state=ev.UP, number=f"+7999000000{number}") for number in (1, 2, 3)]
+        told(tracker, *(ev.Newchannel(T0, one._replace(state=ev.RING)) for one in waiting))
+        told(tracker, *(ev.BridgeEnter(T0 + 1, lot, one, "") for one in waiting), ev.Hangup(T0 + 2, waiting[0], 16))
+        assert sorted(tracker.calls) == ["5.1", "5.2", "5.3"]
+        assert not any(leg.talks for call in tracker.calls.values() for leg in call.legs.values())
 
     def test_a_destroyed_bridge_parts_who_is_in_it(self) -> None:
         tracker = Tracker(plan())
