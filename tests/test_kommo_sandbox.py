@@ -43,6 +43,8 @@ class TestAccount:
         assert (report.account.id, report.account.is_api_filter_enabled) == (31000001, True)
         assert [kind.id for kind in report.account.task_types] == [1, 2, 3]
         assert (report.phone_field_id, report.pipeline_id, report.status_id) == (801, 7001, 70011)
+        assert report.stages == {7001: 70011, 7002: 70021, 7003: 70031}
+        assert report.unsorted_pipelines == {7001, 7002}
         assert report.users[9100001].name == "Ann Lee"
         assert [problem.words for problem in report.problems] == [
             "user 9100009 is not active",
@@ -56,6 +58,10 @@ class TestAccount:
             report = await examine(client, Wanted())
         assert report.can_register
         assert [problem.what for problem in report.problems] == ["users"]
+
+    async def test_without_incoming_leads_no_pipeline_takes_any(self, sandbox: Sandbox, client: KommoClient) -> None:
+        sandbox.switches.is_unsorted_on = False
+        assert (await examine(client, Wanted())).unsorted_pipelines == frozenset()
 
     async def test_a_wrong_token_needs_a_person(self, sandbox: Sandbox) -> None:
         async with connect(sandbox, token="wrong") as client:

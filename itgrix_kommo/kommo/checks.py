@@ -74,7 +74,8 @@ async def examine(client: KommoClient, wanted: Wanted) -> Report:
         what = "pipelines"
         pipelines = await client.pipelines()
         stage, found = judge_pipelines(pipelines, wanted.pipeline_id, wanted.status_id)
-        report = replace(report, problems=(*report.problems, *found))
+        stages, unsorted = first_stages(pipelines), unsorted_pipelines(pipelines, report.account)
+        report = replace(report, stages=stages, unsorted_pipelines=unsorted, problems=(*report.problems, *found))
         if stage is not None:
             report = replace(report, pipeline_id=stage[0], status_id=stage[1])
     except KommoError as error:
@@ -124,6 +125,21 @@ def judge_phone_field(fields: Iterable[CustomField]) -> tuple[int | None, list[P
         return phone.id, []
     remedy = "restore Kommo's own phone field of contacts, with the kind Work"
     return None, [Problem("phone field", words, remedy, stops=True)]
+
+
+def first_stages(pipelines: Iterable[Pipeline]) -> dict[int, int]:
+    """By pipeline id the first stage that takes leads; a pipeline without such a stage, or archived, is left out."""
+    stages = {
+        one.id: [stage.id for stage in one.statuses if stage.takes_leads] for one in pipelines if not one.is_archive
+    }
+    return {pipeline_id: taking[0] for pipeline_id, taking in stages.items() if taking}
+
+
+def unsorted_pipelines(pipelines: Iterable[Pipeline], account: Account | None) -> frozenset[int]:
+    """The pipelines that take incoming leads: the account has to allow it, and each of them."""
+    if account is None or not account.is_unsorted_on:
+        return frozenset()
+    return frozenset(one.id for one in pipelines if one.is_unsorted_on and not one.is_archive)
 
 
 def judge_pipelines(

@@ -133,6 +133,14 @@ class Phonebook:
             search.add_done_callback(lambda done: self._searched(asked, done))
         return await asyncio.shield(self._searches[asked])
 
+    async def look_at(self, phone: str, ref: Ref) -> Listing | None:
+        """This very client, asked for by id, if he has the phone: a search may not show yet whom we made."""
+        key = self._key(phone)
+        client = await self._renewing.ask(ref)
+        if client is None or not key.is_among(client.phones):
+            return None
+        return self._put(Listing(key.name, (client,), self._now()))
+
     # Learning
 
     def learn(self, phone: str, client: Client) -> Listing | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from itgrix_kommo.kommo.listings import Client, OpenLead
+from itgrix_kommo.kommo.listings import Client, Listing, OpenLead
 from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.pipeline.progress import Deal, Entity
 
@@ -24,18 +24,12 @@ class Clients:
     async def find(self, phone: str) -> Found | None:
         """The oldest contact with the phone, else the oldest company; None where Kommo, asked now, shows nobody."""
         listing = await self._phonebook.confirm(phone)
-        if listing is None:
-            return None
-        client = listing.client
-        entity = Entity(
-            type=client.type,
-            id=client.id,
-            name=client.name,
-            phones=list(client.phones),
-            responsible_id=client.responsible_id,
-            is_sole=listing.is_sole,
-        )
-        return Found(entity, tuple(_deal(lead) for lead in client.leads or ()))
+        return None if listing is None else _found(listing)
+
+    async def find_made(self, phone: str, made: Entity) -> Found | None:
+        """Whom we made for an earlier call, by his id; None where he is no more, or has the phone no longer."""
+        listing = await self._phonebook.look_at(phone, (made.type, made.id))
+        return None if listing is None else _found(listing)
 
     def made(self, phone: str, entity: Entity) -> None:
         """Kommo's search may not show for a while whom we have just created."""
@@ -45,6 +39,19 @@ class Clients:
     def made_lead(self, entity: Entity, deal: Deal) -> None:
         lead = OpenLead(deal.id, deal.name, deal.pipeline_id, deal.status_id, deal.responsible_id)
         self._phonebook.learn_lead(entity.type, entity.id, lead)
+
+
+def _found(listing: Listing) -> Found:
+    client = listing.client
+    entity = Entity(
+        type=client.type,
+        id=client.id,
+        name=client.name,
+        phones=list(client.phones),
+        responsible_id=client.responsible_id,
+        is_sole=listing.is_sole,
+    )
+    return Found(entity, tuple(_deal(lead) for lead in client.leads or ()))
 
 
 def _deal(lead: OpenLead) -> Deal:

@@ -24,7 +24,7 @@ from itgrix_kommo.kommo import recognition
 from itgrix_kommo.kommo.batches import Added, Outcome, Refused, Unanswered
 from itgrix_kommo.kommo.bodies import for_api
 from itgrix_kommo.kommo.client import EntityType, KommoClient, UnsortedState
-from itgrix_kommo.pipeline.clients import Clients
+from itgrix_kommo.pipeline.clients import Clients, Found
 from itgrix_kommo.pipeline.intake import EARLY
 from itgrix_kommo.pipeline.mail import Mail
 from itgrix_kommo.pipeline.params import ROBOT, Params
@@ -252,7 +252,7 @@ class Steps:
         """A client whose entry still waits among the incoming leads has no card yet: his calls go to its lead."""
         if self.progress.entity is not None or await self._find_early() or await self._find_unsorted():
             return
-        found = await self._desk.clients.find(self.phone)
+        found = await self._desk.clients.find(self.phone) or await self._find_made()
         if found is None:
             return
         made_by_us = self._is_writing("contact")
@@ -270,6 +270,14 @@ class Steps:
                 await self._save(entity=early.entity, deal=early.deal, open_leads=early.open_leads, steps=made)
                 return True
         return False
+
+    async def _find_made(self) -> Found | None:
+        """Whom an earlier call of his made: Kommo's search may not show him yet, and a crash forgets what we learnt."""
+        for earlier in await self._history.earlier():
+            made = earlier.progress.entity
+            if made is not None and made.is_new and made.id:
+                return await self._desk.clients.find_made(self.phone, made)
+        return None
 
     async def _find_unsorted(self) -> bool:
         for earlier in await self._history.earlier():
@@ -307,7 +315,9 @@ class Steps:
             body["metadata"].pop("link", None)
 
         async def find(writing: Writing) -> Added | None:
-            entries = await self._desk.client.recent_unsorted(writing.since - recognition.SKEW)
+            # Kommo dates an entry as we did: by the call, which may have waited for days.
+            begun = min(writing.since, float(writing.body.get("created_at") or writing.since))
+            entries = await self._desk.client.recent_unsorted(begun - recognition.SKEW)
             entry = recognition.written_unsorted(entries, writing.body)
             if entry is None:
                 return None

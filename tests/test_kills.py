@@ -1,0 +1,330 @@
+"""The daemon killed at every point: what it was writing is in Kommo once, whether the request was done or not.
+
+Each case is a daemon process of its own, killed by SIGKILL while Kommo hangs, and started again. They run side by
+side, for most of their time is the settle time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from aiohttp.test_utils import unused_port
+
+from itgrix_kommo.kommo.limiter import Limiter, Priority
+from itgrix_kommo.kommo.transport import LongLivedToken, Transport
+from itgrix_kommo.pipeline.intake import registration_of
+from itgrix_kommo.sandbox import Fault, Sandbox, SandboxOptions
+from itgrix_kommo.storage.database import Database
+from itgrix_kommo.storage.registrations import Registrations, State
+from tests.story import ANN, BORIS, ended, inbound, plan
+
+CLIENT = "+79990000001"
+WITHIN = 120.0
+"""Seconds for a case, on a machine that has other things to do as well; each takes some twenty."""
+
+SIDE_BY_SIDE = 24
+SEARCH_DELAY = 6.0
+"""Seconds until the account's search shows a client: longer than a restart, shorter than the settle time."""
+
+
+class Starter:
+    """A process that starts daemons without importing everything anew."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._turn = asyncio.Lock()
+
+    async def start(self, config: Path, log: Path) -> int:
+        """The pid of a new daemon."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        async with self._turn:
+            self._process.stdin.write(json.dumps({"config": str(config), "log": str(log)}).encode() + b"\n")
+            return int(await self._process.stdout.readline())
+
+
+@asynccontextmanager
+async def a_starter() -> AsyncIterator[Starter]:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.warm_start", stdin=pipe, stdout=pipe, cwd=Path(__file__).parents[1]
+    )
+    try:
+        yield Starter(process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+
+
+class Node:
+    """A host whose Asterisk is away: what there is to do stands in its database."""
+
+    def __init__(self, starter: Starter, sandbox: Sandbox, directory: Path, **business: Any) -> None:
+        self.sandbox = sandbox
+        self._starter = starter
+        self._config = directory / "config.json"
+        self._log = directory / "log"
+        self.url = f"sqlite+aiosqlite:///{directory}/itgrix.db"
+        self._pid: int | None = None
+        self._config.write_text(
+            json.dumps(
+                {
+                    "ami": {"port": 1, "username": "itgrix", "secret": "itgrix-secret"},
+                    "kommo": {"base_url": sandbox.url, "access_token": "sandbox-token"},
+                    "employees": [{"user_id": ANN, "extension": "101"}],
+                    "numbers": {"trunks": ["PJSIP/trunk"], "region": "RU"},
+                    "business": {"reassign_on_answer": True, **business},
+                    "customizations": {"enabled": False},
+                    "recordings": {"enabled": False},
+                    "http": {"port": unused_port()},
+                    "storage": {"url": self.url},
+                }
+            )
+        )
+        self._config.chmod(0o600)
+
+    async def keep(self, *calls: Any) -> None:
+        database = await Database.open(self.url, beside_daemon=True)
+        registrations = Registrations(database, "pbx1")
+        for call in calls:
+            new = registration_of(call, plan())
+            assert new is not None
+            assert await registrations.keep(new) is not None
+        await database.close()
+
+    async def start(self) -> None:
+        self._pid = await self._starter.start(self._config, self._log)
+
+    async def kill(self) -> None:
+        pid, self._pid = self._pid, None
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: not is_alive(pid), self.log)
+
+    async def registered(self) -> None:
+        """Wait until no row waits any more; none may have failed."""
+        database = await Database.open(self.url, beside_daemon=True)
+        registrations = Registrations(database, "pbx1")
+        try:
+            async with asyncio.timeout(WITHIN):
+                while (await registrations.counts())[State.WAITING]:
+                    await asyncio.sleep(0.2)
+            counts = await registrations.counts()
+            assert counts[State.FAILED] == counts[State.SKIPPED] == 0, self.log()
+        except TimeoutError:
+            pytest.fail(f"rows still wait:\n{self.log()[-4000:]}")
+        finally:
+            await database.close()
+
+    def log(self) -> str:
+        return self._log.read_text() if self._log.exists() else ""
+
+
+async def until(condition: Callable[[], object], log: Callable[[], str]) -> None:
+    try:
+        async with asyncio.timeout(WITHIN):
+            while not condition():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(f"it did not happen:\n{log()[-4000:]}")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A request at which the daemon dies. `is_known`: the client has a contact and an open lead before it all."""
+
+    name: str
+    method: str
+    path: str
+    is_known: bool = False
+    unsorted: bool = False
+
+
+POINTS = (
+    Point("contact", "POST", "/api/v4/contacts"),
+    Point("lead", "POST", "/api/v4/leads"),
+    Point("unsorted", "POST", "/api/v4/leads/unsorted/sip", unsorted=True),
+    Point("call note", "POST", "/api/v4/leads/notes"),
+    Point("call", "POST", "/api/v4/calls", is_known=True),
+    Point("task", "POST", "/api/v4/tasks"),
+    Point("contact update", "PATCH", "/api/v4/contacts", is_known=True),
+    Point("lead update", "PATCH", "/api/v4/leads", is_known=True),
+    Point("task completion", "PATCH", "/api/v4/tasks"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    point: Point
+    committed: bool
+    search_delay: float = 0.0
+
+    def __str__(self) -> str:
+        late = ", search late" if self.search_delay else ""
+        return f"{self.point.name}, {'done' if self.committed else 'not done'}{late}"
+
+
+CASES = [
+    *(Case(point, committed) for point in POINTS for committed in (True, False)),
+    *(Case(point, committed=True, search_delay=SEARCH_DELAY) for point in POINTS if not point.is_known),
+]
+
+
+async def add_known_client(sandbox: Sandbox) -> None:
+    """His contact and his open lead are Boris's."""
+    async with Transport(sandbox.url, LongLivedToken("sandbox-token"), Limiter(6)) as transport:
+
+        async def add(noun: str, body: dict[str, Any]) -> int:
+            path = f"/api/v4/{noun}"
+            answer = await transport.request("POST", path, body=[body], priority=Priority.REGISTRATION)
+            return int(answer.embedded(noun)[0]["id"])
+
+        phone = {"field_id": 801, "values": [{"value": CLIENT, "enum_code": "WORK"}]}
+        contact = {"name": "Ivan", "responsible_user_id": BORIS, "custom_fields_values": [phone]}
+        tied = {"contacts": [{"id": await add("contacts", contact)}]}
+        await add("leads", {"name": "Deal", "responsible_user_id": BORIS, "_embedded": tied})
+
+
+async def killed_at(case: Case, starter: Starter, directory: Path) -> Sandbox:
+    """The account after a missed and an answered call of one client, the daemon killed at that point and restarted."""
+    async with Sandbox(SandboxOptions()).serve(port=0) as sandbox:
+        if case.point.is_known:
+            await add_known_client(sandbox)
+        sandbox.switches.search_delay_s = case.search_delay
+        fault = Fault(effect="hang", method=case.point.method, path=case.point.path, committed=case.committed)
+        sandbox.faults.add(fault)
+        node = Node(starter, sandbox, directory, unsorted=case.point.unsorted)
+        begun = float(int(time.time()) - 300)
+        await node.keep(
+            ended(inbound(CLIENT, linkedid=f"{begun:.0f}.10", at=begun, answered=False)),
+            ended(inbound(CLIENT, linkedid=f"{begun:.0f}.20", at=begun + 60)),
+        )
+        try:
+            await node.start()
+            await until(lambda: not sandbox.faults.armed, node.log)
+            await node.kill()
+            await node.start()
+            await node.registered()
+        finally:
+            await node.kill()
+    return sandbox
+
+
+CLIENTS, CALLS_OF_EACH, KILLS = 30, 10, 6
+
+
+async def killed_at_random(starter: Starter, directory: Path) -> Sandbox:
+    """The account after some hundred waiting calls, the daemon killed again and again while it registers them."""
+    dice = random.Random(4)  # noqa: S311 (the moments of crashes are no secret)
+    async with Sandbox(SandboxOptions()).serve(port=0) as sandbox:
+        sandbox.switches.search_delay_s = 2.0
+        node = Node(starter, sandbox, directory)
+        begun = float(int(time.time()) - 3600)
+        for number in range(CALLS_OF_EACH):
+            at = begun + number * 60
+            await node.keep(
+                *(
+                    ended(
+                        inbound(
+                            f"+7999000{client:04}",
+                            linkedid=f"{at:.0f}.{client * 10}",
+                            at=at,
+                            answered=number % 2 == 1,
+                        )
+                    )
+                    for client in range(CLIENTS)
+                )
+            )
+        try:
+            for _ in range(KILLS):
+                await node.start()
+                asked = sandbox.audit.total + dice.randrange(6, 16)  # five of them examine the account
+                await until(lambda asked=asked: sandbox.audit.total >= asked, node.log)  # type: ignore[misc]
+                await asyncio.sleep(dice.uniform(0.0, 0.3))
+                await node.kill()
+            await node.start()
+            await node.registered()
+        finally:
+            await node.kill()
+    return sandbox
+
+
+class Outcomes(NamedTuple):
+    """The accounts afterwards, or what went wrong."""
+
+    cases: dict[Case, Sandbox | BaseException]
+    backlog: Sandbox | BaseException
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """All cases and the backlog have run, side by side."""
+
+    async def run(case: Case, starter: Starter, turns: asyncio.Semaphore) -> Sandbox:
+        async with turns:
+            return await killed_at(case, starter, tmp_path_factory.mktemp("node"))
+
+    async def run_all() -> list[Sandbox | BaseException]:
+        turns = asyncio.Semaphore(SIDE_BY_SIDE)
+        async with a_starter() as starter:
+            backlog = killed_at_random(starter, tmp_path_factory.mktemp("node"))
+            cases = [run(case, starter, turns) for case in CASES]
+            return await asyncio.gather(backlog, *cases, return_exceptions=True)
+
+    backlog, *cases = asyncio.run(run_all())
+    return Outcomes(dict(zip(CASES, cases, strict=True)), backlog)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_killed_while_it_writes(case: Case, outcomes: Outcomes) -> None:
+    sandbox = seen(outcomes.cases[case])
+    account = sandbox.account
+    (contact,), (lead,), (task,) = account.contacts.values(), account.leads.values(), account.tasks.values()
+    assert len(account.unsorted) == case.point.unsorted
+    assert [note.params["uniq"].partition(".")[2] for note in account.calls] == ["10", "20"]
+    assert task.is_completed
+    if not case.point.unsorted:
+        assert (contact.responsible_user_id, lead.responsible_user_id) == (ANN, ANN)
+    assert_clean(sandbox)
+
+
+def test_killed_at_random_under_a_backlog(outcomes: Outcomes) -> None:
+    sandbox = seen(outcomes.backlog)
+    account = sandbox.account
+    assert (len(account.contacts), len(account.leads)) == (CLIENTS, CLIENTS)
+    assert len(account.calls) == CLIENTS * CALLS_OF_EACH
+    assert len(account.tasks) == CLIENTS * CALLS_OF_EACH / 2
+    assert all(task.is_completed for task in account.tasks.values())
+    assert_clean(sandbox)
+
+
+def seen(outcome: Sandbox | BaseException) -> Sandbox:
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def assert_clean(sandbox: Sandbox) -> None:
+    assert not any(sandbox.audit.duplicates().values()), sandbox.audit.duplicates()
+    assert sandbox.audit.breaches == 0
