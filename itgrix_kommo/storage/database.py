@@ -44,8 +44,11 @@ registrations = sa.Table(
     sa.Column("call", sa.JSON, nullable=False),
     sa.Column("progress", sa.JSON, nullable=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),
-    sa.Index("registrations_waiting", "state", "due_at"),
-    sa.Index("registrations_of_client", "client"),
+    # In line the oldest come first, however many wait behind them; a client's own line is looked through for each.
+    sa.Index("registrations_in_line", "node", "state", "id"),
+    sa.Index("registrations_in_client_line", "node", "client", "state", "id"),
+    sa.Index("registrations_due", "node", "state", "due_at"),
+    sa.Index("registrations_of_client", "node", "client", "id"),
     sa.UniqueConstraint("node", "call_id"),
 )
 

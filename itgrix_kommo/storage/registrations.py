@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from itgrix_kommo.kommo.gathering import Gathering
 from itgrix_kommo.storage.database import Database, aliases, registrations
 
 
@@ -48,10 +50,24 @@ class Registration:
     reason: str
 
 
+MOST_CHANGES = 500
+"""Rows changed in one transaction: a commit costs more than the changes in it."""
+
+
+class _Change(NamedTuple):
+    """`what` names a statement of `_CHANGES`, `values` are its parameters."""
+
+    what: str
+    values: dict[str, Any]
+
+
 class Registrations:
+    """Changes of rows that wait for the database together are committed together."""
+
     def __init__(self, database: Database, node: str) -> None:
         self._database = database
         self._node = node
+        self._changing: Gathering[_Change, None] = Gathering(self._change_all, most=MOST_CHANGES)
 
     async def keep(self, new: NewRegistration) -> int | None:
         """Make a row of an ended call; its number, or None where any of the call's ids is known already."""
@@ -92,7 +108,8 @@ class Registrations:
         table = registrations
         query = (
             sa.select(table)
-            .where(table.c.id.in_(self._first_of_each_client()), table.c.due_at <= now, table.c.client.not_in(busy))
+            # `+ 0`: no index on it, or the database sorts all that is due for each look, instead of following the line.
+            .where(self._heads_its_line(busy), table.c.due_at + 0 <= now)
             .order_by(table.c.id)
             .limit(limit)
         )
@@ -114,21 +131,20 @@ class Registrations:
     async def next_due(self, *, busy: Sequence[str] = ()) -> float | None:
         """When `due` will next have one that it has not now, in Unix seconds."""
         table = registrations
-        query = sa.select(sa.func.min(table.c.due_at)).where(
-            table.c.id.in_(self._first_of_each_client()), table.c.client.not_in(busy)
-        )
+        query = sa.select(table.c.due_at).where(self._heads_its_line(busy)).order_by(table.c.due_at).limit(1)
         async with self._database.reading() as connection:
             due: float | None = (await connection.execute(query)).scalar()
             return due
 
     async def save_progress(self, number: int, progress: dict[str, Any]) -> None:
-        await self._update(number, progress=progress)
+        await self._changing.ask(_Change("progress", {"row": number, "new_progress": progress}))
 
     async def postpone(self, number: int, *, due_at: float, reason: str) -> None:
-        await self._update(number, due_at=due_at, attempts=registrations.c.attempts + 1, reason=reason)
+        values = {"row": number, "new_due_at": due_at, "new_reason": reason}
+        await self._changing.ask(_Change("postpone", values))
 
     async def close(self, number: int, state: State, *, reason: str = "") -> None:
-        await self._update(number, state=state, reason=reason)
+        await self._changing.ask(_Change("close", {"row": number, "new_state": state, "new_reason": reason}))
 
     async def retry(self, number: int, now: float) -> bool:
         """Put a failed one back in line; False where there is no such one."""
@@ -168,15 +184,39 @@ class Registrations:
         async with self._database.reading() as connection:
             return [_registration(row) for row in (await connection.execute(query)).mappings()]
 
-    def _first_of_each_client(self) -> sa.Select[tuple[int]]:
-        """Ids of the oldest waiting ones: the others stand behind them, whatever their own `due_at`."""
-        table = registrations
-        waiting = (table.c.node == self._node) & (table.c.state == State.WAITING)
-        return sa.select(sa.func.min(table.c.id)).where(waiting).group_by(table.c.client)
+    def _heads_its_line(self, busy: Sequence[str]) -> sa.ColumnElement[bool]:
+        """The oldest waiting one of each client but the busy ones; the others stand behind, whatever their `due_at`."""
+        table, before = registrations, registrations.alias()
+        older = sa.exists().where(
+            before.c.node == self._node,
+            before.c.client == table.c.client,
+            before.c.state == State.WAITING,
+            before.c.id < table.c.id,
+        )
+        return sa.and_(table.c.node == self._node, table.c.state == State.WAITING, table.c.client.not_in(busy), ~older)
 
-    async def _update(self, number: int, **values: Any) -> None:
+    async def _change_all(self, changes: Iterable[_Change]) -> list[None]:
+        """No row is changed twice here: who changes one waits until that is done."""
+        ordered = sorted(changes, key=lambda change: change.what)
         async with self._database.writing() as connection:
-            await connection.execute(sa.update(registrations).where(registrations.c.id == number).values(**values))
+            for what, same in groupby(ordered, key=lambda change: change.what):
+                await connection.execute(_CHANGES[what], [change.values for change in same])
+        return [None] * len(ordered)
+
+
+def _changing(**values: Any) -> sa.Update:
+    return sa.update(registrations).where(registrations.c.id == sa.bindparam("row")).values(**values)
+
+
+_CHANGES = {
+    "progress": _changing(progress=sa.bindparam("new_progress")),
+    "postpone": _changing(
+        due_at=sa.bindparam("new_due_at"),
+        reason=sa.bindparam("new_reason"),
+        attempts=registrations.c.attempts + 1,
+    ),
+    "close": _changing(state=sa.bindparam("new_state"), reason=sa.bindparam("new_reason")),
+}
 
 
 def _registration(row: sa.RowMapping) -> Registration:
