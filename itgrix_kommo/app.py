@@ -32,7 +32,7 @@ from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.popups import Popups
 from itgrix_kommo.kommo.transport import LongLivedToken, TokenSource, Transport
 from itgrix_kommo.pipeline.capture import Capture
-from itgrix_kommo.pipeline.clients import Clients
+from itgrix_kommo.pipeline.clients import Clients, warm_by_recent_callers
 from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.intake import early_registration_of, registration_of
@@ -106,7 +106,10 @@ class Daemon:
             journal = Journal(_home(config.storage.url.get_secret_value()) / "journal")
             stack.callback(journal.close)
             registrations = Registrations(database, config.node.name)
-            transport = await self._kommo(stack, database)
+            limiter = Limiter(config.kommo.requests_per_second)
+            # Kommo still counts what an earlier daemon asked in its last second.
+            limiter.pause_for(WINDOW)
+            transport = await connect(config, database, limiter, stack)
             client = KommoClient(transport, region=config.numbers.region)
             popups = Popups(transport)
             phonebook = Phonebook(client, PhonebookRows(database))
@@ -169,6 +172,7 @@ class Daemon:
                     delivery.run(),
                     popups.run(),
                     phonebook.run(),
+                    warm_by_recent_callers(gate, registrations, phonebook),
                     archive.run(),
                     self._follow_fmc_patterns(),
                     *face.runs,
@@ -213,20 +217,6 @@ class Daemon:
             _log.error("recordings_not_converted", error=str(error), remedy=f"let the daemon's user own {home}")
         return archive
 
-    async def _kommo(self, stack: contextlib.AsyncExitStack, database: Database) -> Transport:
-        """The way to the account, with its one limiter: by the long-lived token, else by the OAuth grant."""
-        kommo = self.config.kommo
-        limiter = Limiter(kommo.requests_per_second)
-        # Kommo still counts what an earlier daemon asked in its last second.
-        limiter.pause_for(WINDOW)
-        tokens: TokenSource
-        if kommo.access_token is not None:
-            tokens = LongLivedToken(kommo.access_token.get_secret_value())
-        else:
-            bare = Transport(kommo.base_url, None, limiter, timeout_s=kommo.timeout_s)
-            tokens = oauth_tokens(self.config, database, await stack.enter_async_context(bare))
-        return await stack.enter_async_context(Transport(kommo.base_url, tokens, limiter, timeout_s=kommo.timeout_s))
-
     def _is_unlisted(self, call: Call, phone: str) -> bool:
         numbers = self.config.numbers
         return bool(unlisted(call, phone, blacklist=numbers.blacklist, whitelist=numbers.whitelist))
@@ -244,7 +234,6 @@ class Daemon:
 
     def _rules(self, report: Report) -> Rules:
         """What the account says completes the configuration: its country reads national numbers."""
-        business = self.config.business
         if self.config.numbers.region is None and report.account is not None:
             self.plan.use_region(report.account.country or None)
         if report.account is not None:
@@ -253,22 +242,39 @@ class Daemon:
             raise AssertionError("a report that lets calls through names the phone field")
         if report.pipeline_id is None or report.status_id is None:
             raise AssertionError("a report that lets calls through names the pipeline and its stage")
-        numbers = self.config.numbers
-        return Rules(
-            business=business,
-            language=self.config.language,
-            phone_field_id=report.phone_field_id,
-            pipeline_id=report.pipeline_id,
-            status_id=report.status_id,
-            stages=report.stages,
-            unsorted_pipelines=report.unsorted_pipelines,
-            users={user.id: user.name for user in report.users.values()},
-            phones={one.user_id: (one.extension, *one.numbers) for one in self.config.employees},
-            timezone=self.config.node.timezone,
-            node=self.config.node.name,
-            blacklist=numbers.blacklist,
-            whitelist=numbers.whitelist,
-        )
+        return rules_of(self.config, report)
+
+
+def rules_of(config: Config, report: Report) -> Rules:
+    """The configuration with what the account says; what that does not tell, such as the phone field's id, is 0."""
+    business, numbers = config.business, config.numbers
+    return Rules(
+        business=business,
+        language=config.language,
+        phone_field_id=report.phone_field_id or 0,
+        pipeline_id=report.pipeline_id or business.pipeline_id or 0,
+        status_id=report.status_id or business.status_id or 0,
+        stages=report.stages,
+        unsorted_pipelines=report.unsorted_pipelines,
+        users={user.id: user.name for user in report.users.values()},
+        phones={one.user_id: (one.extension, *one.numbers) for one in config.employees},
+        timezone=config.node.timezone,
+        node=config.node.name,
+        blacklist=numbers.blacklist,
+        whitelist=numbers.whitelist,
+    )
+
+
+async def connect(config: Config, database: Database, limiter: Limiter, stack: contextlib.AsyncExitStack) -> Transport:
+    """The way to the account, by the long-lived token, else by the OAuth grant; closed with `stack`."""
+    kommo = config.kommo
+    tokens: TokenSource
+    if kommo.access_token is not None:
+        tokens = LongLivedToken(kommo.access_token.get_secret_value())
+    else:
+        bare = Transport(kommo.base_url, None, limiter, timeout_s=kommo.timeout_s)
+        tokens = oauth_tokens(config, database, await stack.enter_async_context(bare))
+    return await stack.enter_async_context(Transport(kommo.base_url, tokens, limiter, timeout_s=kommo.timeout_s))
 
 
 def oauth_tokens(config: Config, database: Database, bare: Transport) -> OAuthTokens:

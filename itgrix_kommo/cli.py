@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import structlog
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from itgrix_kommo import __version__, app, config, log
+from itgrix_kommo import __version__, app, cli_hooks, cli_phonebook, config, log
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.calls.numbers import NumberPlan
@@ -30,15 +27,11 @@ from itgrix_kommo.errors import ConfigError, ItgrixError
 from itgrix_kommo.kommo.limiter import Limiter
 from itgrix_kommo.kommo.transport import Transport
 from itgrix_kommo.sandbox import SandboxOptions, run_sandbox
-from itgrix_kommo.storage.database import Database
-from itgrix_kommo.storage.registrations import Registration, Registrations
+from itgrix_kommo.storage.registrations import Registration
 from itgrix_kommo.storage.trace import read_trace
-
-T = TypeVar("T")
+from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, JsonOption, err, finish, opened, opened_registrations, out
 
 _log = structlog.get_logger(__name__)
-
-CONFIG_PATH = Path("/etc/itgrix_amo/config.json")
 
 commands = typer.Typer(
     help="Connects Asterisk with Kommo: every call understood and registered once.",
@@ -51,16 +44,13 @@ registration_commands = typer.Typer(help="Calls on their way into Kommo.", no_ar
 commands.command("read-call")(read_call)
 commands.add_typer(config_commands, name="config")
 commands.add_typer(registration_commands, name="registrations")
-
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
-out = Console()
-err = Console(stderr=True)
+commands.add_typer(cli_hooks.commands, name="hooks")
+commands.add_typer(cli_phonebook.commands, name="phonebook")
 
 
 def main() -> None:
     """Run the command line; what the connector refuses is one readable message, never a stack trace."""
+    log.configure("warning", "console")
     try:
         commands()
     except ItgrixError as error:
@@ -84,7 +74,7 @@ def run(path: ConfigOption = CONFIG_PATH) -> None:
     log.configure(settings.logging.level, settings.logging.format)
     for warning in settings.warnings():
         _log.warning("configuration", warning=warning)
-    _run(app.run(settings, lambda address: _log.info("serving", address=address)))
+    finish(app.run(settings, lambda address: _log.info("serving", address=address)))
 
 
 @commands.command()
@@ -104,7 +94,7 @@ def sandbox(
 
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            _run(run_sandbox(host, port, options, tell))
+            finish(run_sandbox(host, port, options, tell))
     except OSError as error:
         why = f"{host}:{port} can't be listened on: {error.strerror}: choose another --port, or stop what uses it"
         err.print(why, markup=False, highlight=False, soft_wrap=True)
@@ -152,7 +142,7 @@ def login(path: ConfigOption = CONFIG_PATH) -> None:
     if answer.get("state") != [state] or "code" not in answer:
         err.print("that address holds no code of this login: begin again, and paste the whole of it")
         raise typer.Exit(1)
-    _run(_grant(settings, answer["code"][0]))
+    finish(_grant(settings, answer["code"][0]))
     out.print("[green]✓[/] access is granted; the daemon renews it by itself")
 
 
@@ -200,7 +190,7 @@ def registrations_list(
     as_json: JsonOption = False,
 ) -> None:
     """List calls on their way into Kommo, and what became of them."""
-    rows = _run(_latest(config.load(path), limit))
+    rows = finish(_latest(config.load(path), limit))
     if as_json:
         out.print_json(json.dumps([_registration_facts(row) for row in rows]))
         return
@@ -220,42 +210,28 @@ def registrations_retry(
     path: ConfigOption = CONFIG_PATH,
 ) -> None:
     """Put a failed registration back in line."""
-    if not _run(_retry(config.load(path), number)):
+    if not finish(_retry(config.load(path), number)):
         err.print(f"there is no failed registration {number}: itgrix-kommo registrations list shows them")
         raise typer.Exit(1)
     out.print(f"registration {number} waits again; the running daemon takes it up within a quarter of a minute")
 
 
 async def _grant(settings: config.Config, code: str) -> None:
-    database = await Database.open(settings.storage.url.get_secret_value(), beside_daemon=True)
-    try:
-        async with Transport(settings.kommo.base_url, None, Limiter(settings.kommo.requests_per_second)) as bare:
-            await app.oauth_tokens(settings, database, bare).grant_by(code)
-    finally:
-        await database.close()
+    async with (
+        opened(settings) as database,
+        Transport(settings.kommo.base_url, None, Limiter(settings.kommo.requests_per_second)) as bare,
+    ):
+        await app.oauth_tokens(settings, database, bare).grant_by(code)
 
 
 async def _latest(settings: config.Config, limit: int) -> list[Registration]:
-    async with _registrations(settings) as registrations:
+    async with opened_registrations(settings) as registrations:
         return await registrations.latest(limit)
 
 
 async def _retry(settings: config.Config, number: int) -> bool:
-    async with _registrations(settings) as registrations:
+    async with opened_registrations(settings) as registrations:
         return await registrations.retry(number, time.time())
-
-
-@contextlib.asynccontextmanager
-async def _registrations(settings: config.Config) -> AsyncIterator[Registrations]:
-    database = await Database.open(settings.storage.url.get_secret_value(), beside_daemon=True)
-    try:
-        yield Registrations(database, settings.node.name)
-    finally:
-        await database.close()
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(work)
 
 
 def _registration_facts(row: Registration) -> dict[str, Any]:

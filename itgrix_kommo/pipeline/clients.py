@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import structlog
+
+from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.listings import Client, Listing, OpenLead
 from itgrix_kommo.kommo.phonebook import Phonebook
+from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.progress import Deal, Entity
+from itgrix_kommo.storage.registrations import Registrations
+
+RECENT_CALLERS = 200
+"""Clients whom the phonebook is warmed with: as many as a busy day has, and half a minute of requests at most."""
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,18 @@ class Clients:
     def made_lead(self, entity: Entity, deal: Deal) -> None:
         lead = OpenLead(deal.id, deal.name, deal.pipeline_id, deal.status_id, deal.responsible_id)
         self._phonebook.learn_lead(entity.type, entity.id, lead)
+
+
+async def warm_by_recent_callers(gate: Gate, registrations: Registrations, phonebook: Phonebook) -> None:
+    """Once Kommo may be asked, look up who called lately and is not remembered, when nobody else needs Kommo."""
+    await gate.opened()
+    try:
+        phones = await registrations.recent_clients(RECENT_CALLERS)
+    except StorageError as error:
+        _log.warning("phonebook_not_warmed", error=str(error))
+        return
+    await phonebook.warm(phones)
+    _log.info("phonebook_warmed", callers=len(phones), phones=len(phonebook))
 
 
 def _found(listing: Listing) -> Found:

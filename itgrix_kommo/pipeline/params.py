@@ -9,14 +9,11 @@ from itgrix_kommo.calls.call import Call, CallType
 from itgrix_kommo.calls.call_full import call_full
 from itgrix_kommo.calls.outcome import NO_ANSWER
 from itgrix_kommo.pipeline.progress import Deal, Entity
-from itgrix_kommo.pipeline.rules import Rules
+from itgrix_kommo.pipeline.rules import ROBOT, Rules
 from itgrix_kommo.pipeline.texts import CALL_RESULTS, CONTACT_NAMES, LEAD_NAMES, TASK_TEXTS
 
 SOURCE = "itgrix_amo"
 """Under which name the calls stand in Kommo; fixed by the contract, for filters and reports go by it."""
-
-ROBOT = 0
-CALL_TASK = 1
 
 
 class Params:

@@ -27,9 +27,9 @@ from itgrix_kommo.kommo.client import EntityType, KommoClient, UnsortedState
 from itgrix_kommo.pipeline.clients import Clients, Found
 from itgrix_kommo.pipeline.intake import EARLY
 from itgrix_kommo.pipeline.mail import Mail
-from itgrix_kommo.pipeline.params import ROBOT, Params
+from itgrix_kommo.pipeline.params import Params
 from itgrix_kommo.pipeline.progress import Card, Deal, Entity, Progress, Writing
-from itgrix_kommo.pipeline.rules import Rules
+from itgrix_kommo.pipeline.rules import ROBOT, Rules
 from itgrix_kommo.pipeline.texts import TASK_RESULTS
 from itgrix_kommo.recordings.recording import CallFacts, NoRecording, Prepared
 
@@ -572,17 +572,7 @@ class Steps:
         return self._params.full(self.progress.entity, self.progress.deal, self.progress.link)
 
     def _responsible(self, entity: Entity | None) -> int:
-        """The user of the last accepted conversation, or who tried to ring the client; a missed one as configured."""
-        call = self.call
-        default = self._rules.route(call).default_user_id
-        if call.was_answered:
-            return call.responsible.id if call.responsible else default
-        rung = call.rung_last.id if call.rung_last else ROBOT
-        if call.type is CallType.OUTGOING:
-            return rung or default
-        found = entity.responsible_id if entity and not entity.is_new else ROBOT
-        order = {"entity": (found, rung), "rung": (rung,), "default": ()}[self._rules.business.missed_responsible]
-        return next((user for user in order if user != ROBOT), default)
+        return self._rules.responsible(self.call, entity)
 
     async def _ask(self, hook: Hook, params: dict[str, Any]) -> dict[str, Any] | None:
         """What goes on after this customization, None where it cancelled; asked once, however often this is walked."""

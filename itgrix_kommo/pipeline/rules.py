@@ -8,7 +8,11 @@ from datetime import datetime, timedelta, tzinfo
 
 from itgrix_kommo.calls.call import Call, CallType
 from itgrix_kommo.config import Business, ListEntry, WorkingHours
+from itgrix_kommo.pipeline.progress import Entity
 from itgrix_kommo.pipeline.texts import Language
+
+ROBOT = 0
+"""Kommo's own user, for what no person is responsible for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,18 @@ class Rules:
     def unlisted(self, call: Call, phone: str) -> str:
         """Why the lists keep this call out of Kommo; empty if they don't."""
         return unlisted(call, phone, blacklist=self.blacklist, whitelist=self.whitelist)
+
+    def responsible(self, call: Call, entity: Entity | None) -> int:
+        """The user of the last accepted conversation, or who tried to ring the client; a missed one as configured."""
+        default = self.route(call).default_user_id
+        if call.was_answered:
+            return call.responsible.id if call.responsible else default
+        rung = call.rung_last.id if call.rung_last else ROBOT
+        if call.type is CallType.OUTGOING:
+            return rung or default
+        found = entity.responsible_id if entity and not entity.is_new else ROBOT
+        order = {"entity": (found, rung), "rung": (rung,), "default": ()}[self.business.missed_responsible]
+        return next((user for user in order if user != ROBOT), default)
 
     def wants_task(self, call: Call) -> bool:
         """Whether nobody talked and somebody should call back."""

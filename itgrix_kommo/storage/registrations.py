@@ -128,6 +128,30 @@ class Registrations:
         async with self._database.reading() as connection:
             return [_registration(row) for row in (await connection.execute(query)).mappings()]
 
+    async def recent_clients(self, most: int) -> list[str]:
+        """The clients of the latest registrations, the latest first; who hides his number is none."""
+        table = registrations
+        query = (
+            sa.select(table.c.client)
+            .where(table.c.node == self._node, table.c.client != table.c.call_id)
+            .group_by(table.c.client)
+            .order_by(sa.func.max(table.c.id).desc())
+            .limit(most)
+        )
+        async with self._database.reading() as connection:
+            return list((await connection.execute(query)).scalars())
+
+    async def by_call(self, call_id: str) -> Registration | None:
+        """The registration of the call that ever had this linkedid or uniqueid."""
+        query = (
+            sa.select(registrations)
+            .join(aliases, aliases.c.registration_id == registrations.c.id)
+            .where(aliases.c.node == self._node, aliases.c.alias == call_id)
+        )
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).mappings().first()
+            return _registration(row) if row else None
+
     async def next_due(self, *, busy: Sequence[str] = ()) -> float | None:
         """When `due` will next have one that it has not now, in Unix seconds."""
         table = registrations

@@ -1,0 +1,192 @@
+"""`itgrix-kommo hooks`: which customizations there are, and what one makes of a call."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import aiohttp
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from itgrix_kommo import app, config
+from itgrix_kommo.config import HOOKS, Config, Hook
+from itgrix_kommo.customizations import CATALOGUE, Customizer, Findings, Verdict, find
+from itgrix_kommo.kommo.checks import Report
+from itgrix_kommo.pipeline.intake import CALL
+from itgrix_kommo.pipeline.progress import Progress
+from itgrix_kommo.pipeline.trial import params_for
+from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened_registrations, out
+
+ASK_WITHIN = 3.0
+"""Seconds for the running daemon to tell its counts."""
+
+commands = typer.Typer(help="Your own programs at 13 points of a call.", no_args_is_help=True)
+
+
+@commands.command("list")
+def hooks_list(path: ConfigOption = CONFIG_PATH, *, as_json: JsonOption = False) -> None:
+    """List the customizations: their files, whether they run, and how they fared in the running daemon."""
+    settings = config.load(path)
+    found = find(Path(settings.customizations.directory))
+    counts, why_not = finish(_counts(settings))
+    problems = list(dict.fromkeys([*found.errors, *found.warnings, *counts.get("problems", ())]))
+    rows = [_facts(hook, settings, found, counts.get("hooks", {})) for hook in HOOKS]
+    if as_json:
+        out.print_json(json.dumps({"hooks": rows, "problems": problems, "no_counts": why_not or None}))
+        return
+    table = Table("№")
+    table.add_column("customization", no_wrap=True)
+    for title in ("file", "kind", "runs", *(() if why_not else ("calls", "failures", "time-outs"))):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        runs = "[green]yes[/]" if row["enabled"] else f"[dim]{row['why']}[/]"
+        cells = (str(row["number"]), row["hook"], row["file"] or "", row["kind"] or "", runs)
+        numbers = (str(row[key]) for key in ("calls", "failures", "timeouts")) if not why_not else ()
+        table.add_row(*cells, *numbers)
+    out.print(table)
+    for problem in problems:
+        out.print(f"! {problem}", markup=False, highlight=False, soft_wrap=True)
+    if why_not:
+        out.print(f"No counts: {why_not}", markup=False, highlight=False, soft_wrap=True)
+
+
+@commands.command("try")
+def hooks_try(
+    hook: Annotated[str, typer.Argument(help="Its name, as `hooks list` shows it.")],
+    path: ConfigOption = CONFIG_PATH,
+    *,
+    call: Annotated[str, typer.Option(help="A call that was registered here: its linkedid, or a uniqueid of it.")] = "",
+    sample: Annotated[bool, typer.Option("--sample", help="A made-up call.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a customization makes of a call. Kommo is not asked, and nothing is written to it."""
+    if hook not in CATALOGUE:
+        raise typer.BadParameter(f"there is no customization {hook!r}: itgrix-kommo hooks list shows them")
+    if bool(call) == sample:
+        raise typer.BadParameter("give either --call ID or --sample")
+    name = cast("Hook", hook)
+    settings = config.load(path)
+    found = find(Path(settings.customizations.directory))
+    if found.errors:
+        raise failed("\n".join(found.errors))
+    if name not in found.files:
+        raise failed(f"{settings.customizations.directory} holds no file for {name}: put {name}.php there, say")
+    params = CATALOGUE[name].params if sample else finish(_params(settings, name, call))
+    verdict = finish(_try(settings, name, params, call or "sample"))
+    unchanged = CATALOGUE[name].unchanged(params)
+    if as_json:
+        out.print_json(
+            json.dumps({"input": params, **_verdict_facts(verdict), "difference": _diff(unchanged, verdict)})
+        )
+    else:
+        _print(params, verdict, _diff(unchanged, verdict))
+    if verdict.failure:
+        raise typer.Exit(1)
+
+
+def _facts(hook: Hook, settings: Config, found: Findings, counts: Mapping[str, Any]) -> dict[str, Any]:
+    file = found.files.get(hook)
+    why = "no file" if file is None else "disabled" if hook in settings.customizations.disabled else ""
+    if file is not None and not settings.customizations.enabled:
+        why = "all are off"
+    counted = counts.get(hook, {})
+    return {
+        "number": CATALOGUE[hook].number,
+        "hook": hook,
+        "file": file.path.name if file else None,
+        "kind": file.kind.value if file else None,
+        "enabled": not why,
+        "why": why,
+        **{key: counted.get(key, 0) for key in ("calls", "failures", "timeouts")},
+        "last_error": counted.get("last_error"),
+    }
+
+
+async def _counts(settings: Config) -> tuple[dict[str, Any], str]:
+    """What the running daemon counted, as its /status tells; else why there is nothing."""
+    http = settings.http
+    if http.admin.password is None:
+        return {}, "http.admin.password is not set, so the daemon's /status is closed"
+    host = "127.0.0.1" if http.host in {"0.0.0.0", "::", "localhost"} else http.host  # noqa: S104 (compared, not bound)
+    host = f"[{host}]" if ":" in host else host
+    url = f"{'https' if http.tls_certificate else 'http'}://{host}:{http.port}/status"
+    login = aiohttp.BasicAuth(http.admin.login, http.admin.password.get_secret_value())
+    timeout = aiohttp.ClientTimeout(total=ASK_WITHIN)
+    try:
+        # The certificate is for the name that browsers use, not for this host's own address.
+        async with aiohttp.ClientSession(auth=login, timeout=timeout) as session, session.get(url, ssl=False) as answer:
+            if answer.status != 200:
+                return {}, f"{url} answered {answer.status}: does the daemon run with this configuration?"
+            return dict((await answer.json())["customizer"]), ""
+    except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
+        return {}, f"{url} can't be asked ({error or 'no answer in time'}): is the daemon running?"
+
+
+async def _params(settings: Config, hook: Hook, call_id: str) -> dict[str, Any]:
+    async with opened_registrations(settings) as registrations:
+        row = await registrations.by_call(call_id)
+    if row is None:
+        raise failed(f"no call {call_id} was kept here: itgrix-kommo registrations list --json shows their call_id")
+    call = CALL.validate_python(row.call)
+    phone = app.number_plan(settings).client_phone(call.client.number)
+    rules = app.rules_of(settings, Report())
+    params = params_for(hook, call, Progress.model_validate(row.progress), phone, rules)
+    if params is None:
+        raise failed(f"call {call_id} does not lead to {hook}: try it with --sample")
+    return params
+
+
+async def _try(settings: Config, hook: Hook, params: dict[str, Any], call_id: str) -> Verdict:
+    """Switched off or not, it is tried."""
+    customizer = Customizer(settings.customizations.model_copy(update={"enabled": True, "disabled": ()}))
+    try:
+        await customizer.look_again()
+        return await customizer.call(hook, params, call_id=call_id)
+    finally:
+        await customizer.stop()
+
+
+def _verdict_facts(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "hook": verdict.hook,
+        "data": verdict.data,
+        "cancelled": verdict.cancelled,
+        "failure": verdict.failure,
+        "printed": verdict.printed,
+        "seconds": round(verdict.seconds, 4),
+    }
+
+
+def _diff(unchanged: dict[str, Any], verdict: Verdict) -> list[str]:
+    """What goes on, against what would go on without the customization, as lines of a diff; empty for no difference."""
+    before, after = _lines(unchanged), [] if verdict.data is None else _lines(verdict.data)
+    return list(difflib.unified_diff(before, after, "without it", "with it", lineterm=""))
+
+
+def _lines(data: Mapping[str, Any]) -> list[str]:
+    return json.dumps(data, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
+
+
+def _print(params: dict[str, Any], verdict: Verdict, difference: list[str]) -> None:
+    out.rule("input")
+    out.print_json(json.dumps(params))
+    out.rule("output")
+    if verdict.failure:
+        out.print(Text(f"failed: {verdict.failure}", style="red"), soft_wrap=True)
+        out.print(f"so {CATALOGUE[verdict.hook].on_failure}", highlight=False)
+    elif verdict.data is None:
+        out.print(f"cancelled: {CATALOGUE[verdict.hook].cancels}", highlight=False)
+    else:
+        out.print_json(json.dumps(verdict.data))
+    if verdict.printed:
+        out.rule("printed")
+        out.print(Text(verdict.printed))
+    out.rule("difference")
+    for line in difference or ["none"]:
+        out.print(Text(line, style={"+": "green", "-": "red"}.get(line[:1], "")), soft_wrap=True)
+    out.print(f"{verdict.seconds * 1000:.1f} ms", style="dim", highlight=False)
