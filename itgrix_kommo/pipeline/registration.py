@@ -49,6 +49,18 @@ UNWANTED = "need_registration said no"
 NO_ENTITY = "no entity: the client is unknown and nothing may be created for him"
 CANCELLED = "cancelled by customization"
 
+HOOK_BEFORE = {
+    "contact": "process_contact_creation_params",
+    "lead": "process_lead_creation_params",
+    "unsorted": "process_unsorted_creation_params",
+    "call": "process_call_params",
+    "call note": "process_call_params",
+    "task": "process_task_creation_params",
+    "process_contact_update_params": "process_contact_update_params",
+    "process_lead_update_params": "process_lead_update_params",
+}
+"""The customization that stands before each kind of writing."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -616,7 +628,9 @@ class Steps:
         if isinstance(outcome, Added):
             return outcome
         if isinstance(outcome, Refused):
-            await self._save(writing=None)
+            # Who mends the customization and retries wants it asked anew.
+            blamed = HOOK_BEFORE.get(what) if outcome.status != ENTITY_NOT_FOUND else None
+            await self._save(writing=None, hooks={k: v for k, v in self.progress.hooks.items() if k != blamed})
             raise KommoRejected(
                 f"Kommo refused the {what}: {outcome.title}: {outcome.detail}: mend it and retry",
                 status=outcome.status or 400,
