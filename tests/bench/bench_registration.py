@@ -3,9 +3,9 @@
     python -m tests.bench.bench_registration [--calls N] [--queue N]
 
 First `--calls` ended calls wait, of as many clients whom the phonebook knows; no leads, a third of them missed, with
-tasks; Kommo bears six requests a second, as it does. Then a queue of `--queue` calls of a thousand clients drains, at a limit that the machine can't reach. Kommo is
-the sandbox in a process of its own. Exit status 1 where a call took more than a tenth of a request, the process grew
-with the queue, or Kommo holds something else than was to be registered.
+tasks; six requests a second, as by default. Then a queue of `--queue` calls of a thousand clients drains, at a limit
+that the machine can't reach. Kommo is the sandbox in a process of its own. Exit status 1 where a call took more than a
+tenth of a request, the process grew with the queue, or Kommo holds something else than was to be registered.
 """
 
 from __future__ import annotations
