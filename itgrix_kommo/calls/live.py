@@ -51,9 +51,10 @@ class LiveCall:
 
     def note(self, at: float, text: str) -> None:
         self.notes.append(Note(at, text))
-        if len(self.notes) > MOST_NOTES:
+        excess = len(self.notes) - MOST_NOTES
+        if excess > 0:
             middle = MOST_NOTES // 2
-            self.notes[middle : middle + 2] = [Note(self.notes[middle].at, LEFT_OUT)]
+            self.notes[middle : middle + excess + 1] = [Note(self.notes[middle].at, LEFT_OUT)]
 
     def phones(self) -> Iterator[Leg]:
         return (leg for leg in self.legs.values() if leg.is_phone)

@@ -185,7 +185,7 @@ class Tracker:
             twin = kept.legs.setdefault(leg.uniqueid, leg)
             if twin is not leg:
                 # The one visited the other's call, or both were visited by a third.
-                guest, stays = (twin, leg) if twin.stands_for is leg else (leg, twin)
+                guest, stays = (twin, leg) if leg.stands_for is None else (leg, twin)
                 if guest.stands_for is not None and guest in guest.stands_for.visits:
                     guest.stands_for.visits.remove(guest)
                 kept.legs[leg.uniqueid] = stays
