@@ -1,7 +1,7 @@
 """Conversions: in warm processes that can be killed, promptly at first and then patiently, never twice at once.
 
-Every worker is the head of a process group, and its ffmpeg belongs to it: to kill is to kill the group. All of them get
-only the processor time that nobody else wants; the patient lane, besides, is a single worker.
+Every worker is the head of a session and process group, and its ffmpeg belongs to it: to kill is to kill the group.
+They make way for the daemon and the Asterisk beside it, the patient lane even more, which besides is a single worker.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 PROMPT_NICENESS: Final = 10
 PATIENT_NICENESS: Final = 19
-"""Counts where idle scheduling is forbidden, and for the disk."""
 
 PATIENT_LIMIT: Final = 3600.0
 """Seconds until a patient conversion is given up: a whole day's recording takes some minutes."""
@@ -62,9 +61,7 @@ class _Worker:
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=stderr,
-                    # A group, to be killed with its ffmpeg, but no session: Linux shares time out among sessions first,
-                    # and a worker's modesty counts only towards its own.
-                    process_group=0,
+                    start_new_session=True,
                 )
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -178,9 +178,15 @@ def _jobs(stdin: BinaryIO) -> queue.SimpleQueue[bytes]:
 
 
 def _be_modest(niceness: int) -> None:
-    """Where the daemon's event loop wakes up, a nice process may go on for some milliseconds; an idle one makes way."""
+    """Linux shares the processors out among sessions first, where niceness of a process counts for nothing.
+
+    A worker in the daemon's own session would use up the daemon's share; in one of its own, it needs a nice session.
+    Where sessions don't count (in a cgroup), idle scheduling does the same. Each may be missing or forbidden.
+    """
     os.nice(niceness)
-    with contextlib.suppress(OSError):  # a container may forbid it
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(niceness))
+    with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
