@@ -101,6 +101,8 @@ class TestIds:
         told(tracker, ev.Newstate(T0, employee("103", "5.9", "5.8")))
         assert {call.id: call.aliases for call in tracker.calls.values()} == {"5.1": {"5.1", "5.9"}, "5.8": {"5.8"}}
         assert set(tracker.calls["5.8"].legs) == {"5.8", "5.9"}
+        told(tracker, ev.Newchannel(T0, employee("104", "5.10", "5.1")))
+        assert tracker.calls["5.10"].aliases == {"5.10"}
 
     def test_late_events_of_an_ended_call_begin_no_new_one(self) -> None:
         tracker = Tracker(plan())
