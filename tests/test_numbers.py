@@ -195,7 +195,6 @@ class TestNames:
     def test_numbers_in_dial_strings(self, dial_string: str, number: str) -> None:
         assert number_in(dial_string) == number
 
-
     @pytest.mark.parametrize(
         ("target", "device"),
         [
