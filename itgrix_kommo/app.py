@@ -35,6 +35,7 @@ from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.clients import Clients, warm_by_recent_callers
 from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.gate import Gate
+from itgrix_kommo.pipeline.history import Gaps, fill_downtime
 from itgrix_kommo.pipeline.intake import early_registration_of, registration_of
 from itgrix_kommo.pipeline.rules import Rules, unlisted
 from itgrix_kommo.pipeline.stages import LiveStages
@@ -161,10 +162,11 @@ class Daemon:
                 public_routes=recording_routes(archive),
             )
             followers.append(face.follow)
+            gaps = Gaps()
             on_ready(await stack.enter_async_context(face.open()))
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(link.run())
-                capturing = tasks.create_task(capture.run(_overheard(link.batches(), face.hear)))
+                capturing = tasks.create_task(capture.run(_overheard(link.batches(), face.hear, gaps.hear)))
                 lasting = (
                     journal.run(),
                     capture.run_keeper(),
@@ -175,6 +177,7 @@ class Daemon:
                     warm_by_recent_callers(gate, registrations, phonebook),
                     archive.run(),
                     self._follow_fmc_patterns(),
+                    self._fill_gaps(gaps, registrations, delivery),
                     *face.runs,
                 )
                 workers = [tasks.create_task(one) for one in lasting]
@@ -198,6 +201,18 @@ class Daemon:
         while True:
             await asyncio.sleep(FMC_EVERY)
             self._read_fmc_patterns()
+
+    async def _fill_gaps(self, gaps: Gaps, registrations: Registrations, delivery: Delivery) -> None:
+        """What ended while nobody listened is read back from CEL, where the PBX writes it."""
+        database, zone = self.config.database, self.config.node.timezone
+        while True:
+            since, until = await gaps.next()
+            if database is None:
+                _log.warning("calls_unheard", since=since, until=until, remedy="configure `database` to read them back")
+            else:
+                await fill_downtime(
+                    database, zone, registrations, self.plan, since=since, until=until, on_kept=delivery.nudge
+                )
 
     def _ami(self) -> AmiSettings:
         ami = self.config.ami
@@ -319,9 +334,10 @@ def _tell(followers: Sequence[Callable[[Stage], None]], stage: Stage) -> None:
 
 
 async def _overheard(
-    batches: AsyncIterator[list[Received]], hear: Callable[[Sequence[Received]], None]
+    batches: AsyncIterator[list[Received]], *hearers: Callable[[Sequence[Received]], None]
 ) -> AsyncIterator[list[Received]]:
-    """The same batches; `hear` is told each before it goes on."""
+    """The same batches; the hearers are told each before it goes on."""
     async for batch in batches:
-        hear(batch)
+        for hear in hearers:
+            hear(batch)
         yield batch

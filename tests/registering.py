@@ -90,6 +90,7 @@ class Client:
         self.rows: list[dict[str, Any]] = [{}]
         self.call_ids: list[str] = [""]
         self.now = T0 + 60
+        self.reached_at = 0.0
 
     @property
     def account(self) -> Any:
@@ -100,6 +101,9 @@ class Client:
         return self.rows[-1]
 
     # What the steps ask of history
+    async def reached_after(self, at: float) -> bool:
+        return self.reached_at > at
+
     async def earlier(self) -> list[Earlier]:
         rows = list(enumerate(self.rows))[:-1]
         return [Earlier(number, self.call_ids[number], Progress.model_validate(row)) for number, row in reversed(rows)]

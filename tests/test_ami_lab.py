@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,7 +74,9 @@ class TestAsterisk:
             await maria.talks()
             await client.hangs_up()
             await lab.quiet()
-            await unfiltered.hears_that(lambda: frames_of(heard) == frames_of(unfiltered), "the same by both")
+            async with asyncio.timeout(8):
+                while frames_of(heard) != frames_of(unfiltered):  # whichever of the two hears last
+                    await asyncio.sleep(0.02)
         assert any(b"Variable: MIXMONITOR_FILENAME" in frame for frame in frames_of(heard))
         assert {"Newexten", "VarSet", "DialEnd", "BridgeEnter", "LocalBridge"} <= {
             type(event).__name__ for event in heard.events

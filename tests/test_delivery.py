@@ -33,7 +33,7 @@ from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.phonebook import PhonebookRows
 from itgrix_kommo.storage.registrations import Registration, Registrations, State
 from tests.recorder import Recorder
-from tests.story import ended, inbound, plan
+from tests.story import T0, ended, inbound, plan
 
 WITHIN = 10.0
 
@@ -172,6 +172,18 @@ class TestDelivering:
         assert most == 2
 
 
+class TestHistory:
+    async def test_a_call_of_the_past_knows_that_its_client_was_reached_since(self, office: Office) -> None:
+        for story in (inbound(at=T0 + 3600, linkedid="1795359157.1"), inbound(answered=False)):
+            new = registration_of(ended(story), plan())
+            assert new is not None
+            await office.registrations.keep(new)
+        (missed, _) = await office.registrations.latest(2)
+        past = delivery.ClientsHistory(office.registrations, missed)
+        assert await past.reached_after(T0 + 60)
+        assert not await past.reached_after(T0 + 3600)
+
+
 class TestTrouble:
     @pytest.mark.parametrize("status", [500, 502, 504])
     async def test_a_fault_of_kommo_is_tried_again(self, office: Office, status: int) -> None:
@@ -240,6 +252,8 @@ class TestTrouble:
         await office.reaches(second, State.DONE)
         found = await office.until(first, lambda found: found.attempts)
         assert "ZeroDivisionError" in found.reason
+        parked = await office.reaches(first, State.FAILED)
+        assert (parked.attempts, "report this" in parked.reason) == (delivery.BROKEN_AFTER, True)
 
     async def test_a_database_that_fails_holds_the_call_back_and_nothing_else(
         self, office: Office, monkeypatch: pytest.MonkeyPatch

@@ -17,12 +17,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from itgrix_kommo.calls.cel import calls_of
+from itgrix_kommo.calls.events import LinkedidEnd, Resync
 from itgrix_kommo.calls.tracker import STALE_AFTER
 from itgrix_kommo.config import PbxDatabase
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pbx.cel import PbxCalls
 from itgrix_kommo.pipeline import history as history_module
-from itgrix_kommo.pipeline.history import HISTORY, Fate, History, Read, fill_downtime, moment
+from itgrix_kommo.pipeline.history import HISTORY, Fate, Gaps, History, Read, fill_downtime, moment
 from itgrix_kommo.pipeline.intake import CALL, registration_of
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
@@ -376,3 +377,12 @@ async def test_what_asterisk_wrote_a_moment_ago(lab: Lab, registrations: Registr
     assert call.responsible is not None
     assert (call.responsible.id, call.did) == (101, "4957770101")
     assert begun - 1 <= call.started_at <= time.time()
+
+
+class TestGaps:
+    async def test_the_spans_in_which_nobody_listened_are_told_in_order(self) -> None:
+        gaps = Gaps()
+        seen = Resync(110.0, 109.0, (), (), None)
+        gaps.hear([(b"", seen), (b"", seen._replace(blind_since=90.0)), (b"", LinkedidEnd(120.0, "1.1"))])
+        gaps.hear([(b"", seen._replace(at=210.0, blind_since=200.0))])
+        assert [await gaps.next(), await gaps.next()] == [(90.0, 110.0), (200.0, 210.0)]

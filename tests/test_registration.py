@@ -187,6 +187,12 @@ class TestTasks:
         assert not client.account.tasks
         assert "too long ago" in client.row["notes"][0]
 
+    async def test_a_client_who_was_reached_since_needs_none(self, client: Client) -> None:
+        client.reached_at = T0 + 50
+        await client.register(ended(inbound(answered=False)))
+        assert not client.account.tasks
+        assert "was reached since" in client.row["notes"][0]
+
 
 class TestTheRecording:
     async def test_its_link_stands_in_the_call(self, client: Client) -> None:

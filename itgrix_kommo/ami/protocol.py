@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 MAX_LIST: Final = 100_000
 """Items of one answer; a PBX has fewer channels and devices."""
 
+GATHER: Final = 0.02
+"""Seconds between two looks at the socket while no answer is awaited. Asterisk writes event by event, and each look
+costs more than what it finds: what came together is understood together.
+"""
+
 PING_ID: Final = "itgrix-ping"
 """All pings share one id that nobody waits for: any byte that comes back proves life."""
 
@@ -63,7 +68,7 @@ class AmiProtocol(asyncio.Protocol):
     """
 
     def __init__(self, *, clock: Callable[[], float], deliver: Callable[[list[Received]], None]) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._time = loop.time
         self._clock = clock
         self._deliver = deliver
@@ -116,6 +121,13 @@ class AmiProtocol(asyncio.Protocol):
         self.delivered += len(batch)
         self._deliver(batch)
         self._check_stream()
+        if self._connected and self.paused_at is None and not self._pending:
+            self._transport.pause_reading()
+            self._loop.call_later(GATHER, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._connected and self.paused_at is None:
+            self._transport.resume_reading()
 
     def _check_stream(self) -> None:
         if self._codec.fault is not None:

@@ -229,7 +229,8 @@ class Tracker:
         lost = [(leg, at) for leg, at in self._condemned if now - at >= self._grace]
         self._condemned = [(leg, at) for leg, at in self._condemned if now - at < self._grace]
         for leg, at in lost:
-            if leg.live:
+            # Who picks a call up loses his own linkedid while he talks with one who has another: its end is not his.
+            if leg.live and all(other.linkedid == leg.linkedid for other in leg.call.legs.values() if other.live):
                 self._end_unseen(leg, at, now)
         for call_id in [call_id for call_id, since in self._silent_since.items() if now - since >= self._grace]:
             self._finish(self.calls[call_id], self._silent_since.pop(call_id), now)

@@ -26,8 +26,14 @@ from itgrix_kommo.storage.registrations import Registration, Registrations, Stat
 AT_ONCE = 200
 """Registrations under way together: Kommo takes a few requests a second, but what waits for one travels together."""
 
+LAST = 2**31 - 1
+"""Above every row's number."""
+
 REFILL = AT_ONCE // 4
 """So many places have to be free before more rows are looked for: looking costs the same for one as for many."""
+
+BROKEN_AFTER = 5
+"""Attempts after which a registration that breaks the connector itself is parked."""
 
 LOOK_EVERY = 15.0
 """Seconds after which waiting rows are looked for without news: a command may have put one back in line."""
@@ -54,6 +60,11 @@ class ClientsHistory:
             rows = await self._registrations.of_client(self._registration.client, before=self._registration.id)
             self._earlier = [Earlier(row.id, row.call_id, Progress.model_validate(row.progress)) for row in rows]
         return self._earlier
+
+    async def reached_after(self, at: float) -> bool:
+        """Whether a call of the client that began after `at` (Unix s) was answered: history comes later than it."""
+        rows = await self._registrations.of_client(self._registration.client, before=LAST)
+        return any(row.call["accepted_id"] and row.call["started_at"] > at for row in rows)
 
     async def save(self, number: int, progress: dict[str, Any]) -> None:
         await self._registrations.save_progress(number, progress)
@@ -159,7 +170,12 @@ class Delivery:
             await self._failed(registration, error)
         except Exception as error:  # noqa: BLE001 (a fault of ours in one call must not stop the others)
             _log.exception("registration_broke")
-            await self._again(registration, error)
+            if registration.attempts < BROKEN_AFTER:
+                await self._again(registration, error)
+            else:
+                # The client's other calls wait behind it: they have waited long enough for a fault of ours.
+                reason = f"the connector itself failed: {error!r}: report this with the log"
+                await self._registrations.close(registration.id, State.FAILED, reason=reason)
 
     async def _walk(self, registration: Registration, rules: Rules) -> None:
         call = CALL.validate_python(registration.call)

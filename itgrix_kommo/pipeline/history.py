@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, tzinfo
 from enum import StrEnum
 from typing import NamedTuple
@@ -19,6 +19,7 @@ import structlog
 
 from itgrix_kommo.calls.call import Call, CallType
 from itgrix_kommo.calls.cel import calls_of
+from itgrix_kommo.calls.events import Event, Resync
 from itgrix_kommo.calls.numbers import NumberPlan
 from itgrix_kommo.calls.tracker import STALE_AFTER
 from itgrix_kommo.config import PbxDatabase
@@ -159,6 +160,22 @@ class History:
                 return
             waited += LOOK_AGAIN
             await self._sleep(LOOK_AGAIN)
+
+
+class Gaps:
+    """The spans in which nobody listened, as Resyncs tell of them: the daemon was down, or had no link."""
+
+    def __init__(self) -> None:
+        self._spans: asyncio.Queue[tuple[float, float]] = asyncio.Queue()
+
+    def hear(self, batch: Iterable[tuple[bytes, Event]]) -> None:
+        for _, event in batch:
+            if isinstance(event, Resync) and event.blind_since is not None:
+                self._spans.put_nowait((event.blind_since, event.at))
+
+    async def next(self) -> tuple[float, float]:
+        """The next one, in Unix seconds; what lives at its end is known by then."""
+        return await self._spans.get()
 
 
 async def fill_downtime(

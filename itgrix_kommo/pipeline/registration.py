@@ -101,6 +101,7 @@ class History(Protocol):
     """What was registered for the same client before."""
 
     async def earlier(self) -> list[Earlier]: ...
+    async def reached_after(self, at: float) -> bool: ...
     async def save(self, number: int, progress: dict[str, Any]) -> None: ...
 
 
@@ -136,6 +137,7 @@ class Steps:
         self._rules = desk.rules
         self._history = history
         self._save_row = save
+        self._is_saved = True
         self._stage = StageName.CALL_ENDED
 
     async def walk(self) -> str:
@@ -156,6 +158,8 @@ class Steps:
             await self._afterwards()
         except Skip as skipped:
             return str(skipped)
+        finally:
+            await self._save_rest()
         return ""
 
     async def walk_early(self, stage: StageName) -> str:
@@ -171,6 +175,8 @@ class Steps:
                 await self._create_lead()
         except Skip as skipped:
             return str(skipped)
+        finally:
+            await self._save_rest()
         return ""
 
     # Whose call, and whether
@@ -518,6 +524,9 @@ class Steps:
         if self._desk.now() - ended > self._rules.business.tasks.max_age_hours * 3600:
             await self._finish("task", note="no task: the call is too long ago")
             return
+        if await self._history.reached_after(ended):
+            await self._finish("task", note="no task: the client was reached since")
+            return
         entity_type, entity_id = self._card()
         deal = self.progress.deal if entity_type == "leads" else None
         params = self._params.task(self._entity, deal, self._responsible(self._entity), self._rules.due(ended))
@@ -658,8 +667,16 @@ class Steps:
         await self._save(steps=[*self.progress.steps, step], notes=notes, **changes)
 
     async def _save(self, **changes: Any) -> None:
+        """Around what has effects, and of what may not be asked twice, the row is written at once; the rest waits."""
         self.progress = self.progress.model_copy(update=changes)
-        await self._save_row(self.progress.model_dump(mode="json"))
+        self._is_saved = not changes.keys().isdisjoint({"writing", "hooks"})
+        if self._is_saved:
+            await self._save_row(self.progress.model_dump(mode="json"))
+
+    async def _save_rest(self) -> None:
+        if not self._is_saved:
+            self._is_saved = True
+            await self._save_row(self.progress.model_dump(mode="json"))
 
 
 def _with_user(body: dict[str, Any], keys: set[str], user_id: int) -> dict[str, Any]:
