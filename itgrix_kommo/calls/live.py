@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from itgrix_kommo.calls import outcome as outcomes
-from itgrix_kommo.calls.call import CallType, Note
+from itgrix_kommo.calls.call import CallType, Conversation, Note
 from itgrix_kommo.calls.leg import Leg, Origin, Place
 from itgrix_kommo.calls.numbers import Employee, NumberPlan, device_name, is_number, number_in
 from itgrix_kommo.calls.outcome import End, Outcome
@@ -48,6 +48,7 @@ class LiveCall:
     of_agent: bool = False
     _sides: dict[str, Side] = field(default_factory=dict)
     _client: tuple[Leg | None] | None = None
+    past: dict[str, tuple[object, Conversation]] = field(default_factory=dict)
 
     def note(self, at: float, text: str) -> None:
         self.notes.append(Note(at, text))
@@ -78,9 +79,17 @@ class LiveCall:
     # Sides
 
     def changed(self) -> None:
-        """Numbers, legs, or who dials whom are not what they were: sides are made out anew."""
-        self._sides.clear()
+        """Numbers, legs, or who dials whom are not what they were: sides are made out anew, save of who has left.
+
+        A call that waits for an hour in a queue has thousands of those.
+        """
+        for uniqueid in [uniqueid for uniqueid in self._sides if self._may_change(uniqueid)]:
+            del self._sides[uniqueid]
         self._client = None
+
+    def _may_change(self, uniqueid: str) -> bool:
+        leg = self.legs.get(uniqueid)
+        return leg is None or leg.live
 
     def side(self, leg: Leg) -> Side:
         """Made out once, until something changes. Trunks lead outside, save to mobiles that are extensions."""

@@ -25,7 +25,7 @@ def freeze(call: LiveCall, ended_at: float | None) -> Call:
     own = _employee(call, caller) if call.is_internal(caller) else client
     legs = call.conversations()
     accepted = call.accepted(call_type, legs)
-    conversations = tuple(_conversation(call, leg, call_type, client) for leg in legs)
+    conversations = tuple([_conversation(call, leg, call_type, client) for leg in legs])
     talk = accepted.talk(outside=call_type is not CallType.LOCAL) if accepted else None
     ended = ended_at is not None
     rung = [one.user for one in conversations if one.user is not None]
@@ -53,6 +53,17 @@ def freeze(call: LiveCall, ended_at: float | None) -> Call:
 
 
 def _conversation(call: LiveCall, leg: Leg, call_type: CallType, client: Number) -> Conversation:
+    """One that is over is seen as it was seen last, unless the call itself is seen otherwise by now."""
+    if leg.live:
+        return _seen(call, leg, call_type, client)
+    seen_with = (call.id, call_type, client, leg.took_over, len(leg.talks), leg.recording, leg.dial_status)
+    past = call.past.get(leg.uniqueid)
+    if past is None or past[0] != seen_with:
+        past = call.past[leg.uniqueid] = (seen_with, _seen(call, leg, call_type, client))
+    return past[1]
+
+
+def _seen(call: LiveCall, leg: Leg, call_type: CallType, client: Number) -> Conversation:
     """Its two sides: who talked with the client talked with the client, whoever had him rung."""
     asker = leg.root()
     outside = call_type is not CallType.LOCAL
