@@ -231,7 +231,7 @@ async def killed_at(case: Case, starter: Starter, directory: Path) -> Sandbox:
     return sandbox
 
 
-CLIENTS, CALLS_OF_EACH, KILLS = 30, 10, 6
+CLIENTS, CALLS_OF_EACH, KILLS = 34, 6, 5
 
 
 async def killed_at_random(starter: Starter, directory: Path) -> Sandbox:
