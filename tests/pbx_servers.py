@@ -73,7 +73,8 @@ def mariadb() -> Iterator[tuple[str, str]]:
         )
         subprocess.run(
             _as_nobody(install, "--no-defaults", f"--datadir={data}", "--skip-test-db"),
-            check=True, capture_output=True, cwd=folder,
+            # Several at once name their temporary tables alike: each has a directory of its own for them.
+            check=True, capture_output=True, cwd=folder, env={**os.environ, "TMPDIR": str(folder)},
         )  # fmt: skip
         users = folder / "users.sql"
         users.write_text(
@@ -85,7 +86,7 @@ def mariadb() -> Iterator[tuple[str, str]]:
         )
         users.chmod(0o644)
         command = _as_nobody(
-            server, "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1",
+            server, "--no-defaults", f"--datadir={data}", f"--tmpdir={folder}", f"--port={port}", "--bind-address=127.0.0.1",
             f"--socket={folder}/socket", f"--pid-file={folder}/pid", f"--init-file={users}", "--skip-name-resolve",
             "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M",
         )  # fmt: skip
