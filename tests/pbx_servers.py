@@ -86,7 +86,8 @@ def mariadb() -> Iterator[tuple[str, str]]:
         )
         users.chmod(0o644)
         command = _as_nobody(
-            server, "--no-defaults", f"--datadir={data}", f"--tmpdir={folder}", f"--port={port}", "--bind-address=127.0.0.1",
+            server, "--no-defaults", f"--datadir={data}", f"--tmpdir={folder}",
+            f"--port={port}", "--bind-address=127.0.0.1",
             f"--socket={folder}/socket", f"--pid-file={folder}/pid", f"--init-file={users}", "--skip-name-resolve",
             "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M",
         )  # fmt: skip
