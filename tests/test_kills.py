@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import unused_port
@@ -277,58 +277,36 @@ async def killed_at_random(starter: Starter, directory: Path) -> Sandbox:
     return sandbox
 
 
-class Outcomes(NamedTuple):
-    """The accounts afterwards, or what went wrong."""
+async def test_killed_while_it_writes(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """All cases in one test, for they run side by side."""
+    turns = asyncio.Semaphore(SIDE_BY_SIDE)
 
-    cases: dict[Case, Sandbox | BaseException]
-    backlog: Sandbox | BaseException
-
-
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    """All cases and the backlog have run, side by side."""
-
-    async def run(case: Case, starter: Starter, turns: asyncio.Semaphore) -> Sandbox:
+    async def run(case: Case, starter: Starter) -> None:
         async with turns:
-            return await killed_at(case, starter, tmp_path_factory.mktemp("node"))
+            sandbox = await killed_at(case, starter, tmp_path_factory.mktemp("node"))
+        account = sandbox.account
+        (contact,), (lead,), (task,) = account.contacts.values(), account.leads.values(), account.tasks.values()
+        assert len(account.unsorted) == case.point.unsorted
+        assert [note.params["uniq"].partition(".")[2] for note in account.calls] == ["10", "20"]
+        assert task.is_completed
+        if not case.point.unsorted:
+            assert (contact.responsible_user_id, lead.responsible_user_id) == (ANN, ANN)
+        assert_clean(sandbox)
 
-    async def run_all() -> list[Sandbox | BaseException]:
-        turns = asyncio.Semaphore(SIDE_BY_SIDE)
-        async with a_starter() as starter:
-            backlog = killed_at_random(starter, tmp_path_factory.mktemp("node"))
-            cases = [run(case, starter, turns) for case in CASES]
-            return await asyncio.gather(backlog, *cases, return_exceptions=True)
-
-    backlog, *cases = asyncio.run(run_all())
-    return Outcomes(dict(zip(CASES, cases, strict=True)), backlog)
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_killed_while_it_writes(case: Case, outcomes: Outcomes) -> None:
-    sandbox = seen(outcomes.cases[case])
-    account = sandbox.account
-    (contact,), (lead,), (task,) = account.contacts.values(), account.leads.values(), account.tasks.values()
-    assert len(account.unsorted) == case.point.unsorted
-    assert [note.params["uniq"].partition(".")[2] for note in account.calls] == ["10", "20"]
-    assert task.is_completed
-    if not case.point.unsorted:
-        assert (contact.responsible_user_id, lead.responsible_user_id) == (ANN, ANN)
-    assert_clean(sandbox)
+    async with a_starter() as starter:
+        outcomes = await asyncio.gather(*(run(case, starter) for case in CASES), return_exceptions=True)
+    failed = {str(case): repr(outcome) for case, outcome in zip(CASES, outcomes, strict=True) if outcome is not None}
+    assert not failed, "\n".join(f"{case}: {why}" for case, why in failed.items())
 
 
-def test_killed_at_random_under_a_backlog(outcomes: Outcomes) -> None:
-    sandbox = seen(outcomes.backlog)
+async def test_killed_at_random_under_a_backlog(tmp_path: Path) -> None:
+    async with a_starter() as starter:
+        sandbox = await killed_at_random(starter, tmp_path)
     account = sandbox.account
     assert (len(account.contacts), len(account.leads)) == (CLIENTS, CLIENTS)
     assert len(account.calls) == CLIENTS * CALLS_OF_EACH
     assert len(account.tasks) == CLIENTS  # for the last call of each; after the others he was reached
     assert_clean(sandbox)
-
-
-def seen(outcome: Sandbox | BaseException) -> Sandbox:
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
 
 
 def assert_clean(sandbox: Sandbox) -> None:
