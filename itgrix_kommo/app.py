@@ -62,21 +62,27 @@ _log = structlog.get_logger(__name__)
 
 
 def number_plan(config: Config) -> NumberPlan:
-    rules = [rule for rule in config.numbers.replacements if rule.applies_to in {"client", "both"}]
-
-    def replace_client(number: str) -> str:
-        for rule in rules:
-            number = rule.apply(number)
-        return number
-
     return NumberPlan(
         employees=[Employee(one.user_id, one.extension, tuple(one.numbers)) for one in config.employees],
         trunks=config.numbers.trunks,
         internal_max_length=config.numbers.internal_max_length,
         region=config.numbers.region,
         outside_prefixes=config.numbers.outside_prefixes,
-        replace_client=replace_client,
+        replace_client=_replacing(config, {"client", "both"}),
+        replace_employee=_replacing(config, {"employee", "both"}),
     )
+
+
+def _replacing(config: Config, sides: set[str]) -> Callable[[str], str]:
+    """The replacements of these sides, one after another."""
+    rules = [rule for rule in config.numbers.replacements if rule.applies_to in sides]
+
+    def replace(number: str) -> str:
+        for rule in rules:
+            number = rule.apply(number)
+        return number
+
+    return replace if rules else str
 
 
 class Daemon:

@@ -18,6 +18,8 @@ from itgrix_kommo.calls.numbers import (
     is_number,
     number_in,
 )
+from itgrix_kommo.calls.tracker import Tracker
+from tests.story import inbound
 
 ANN = Employee(9_100_001, "101", ("+79161112233",))
 BORIS = Employee(9_100_002, "10002", ())
@@ -249,3 +251,18 @@ class TestClients:
     def test_replacements_are_for_the_crm(self) -> None:
         assert plan(replace_client=lambda raw: f"+{raw}").client_phone("7999") == "+7999"
         assert plan().client_phone("7999") == "7999"
+
+
+def test_an_employees_number_is_what_the_replacements_make_of_it() -> None:
+    """A second PBX shows 101 as 7101: the replacement makes him the one whom the list knows."""
+    told = Tracker(
+        NumberPlan(
+            employees=[Employee(7, "101")],
+            trunks=["PJSIP/trunk"],
+            replace_employee=lambda number: number.removeprefix("7") if len(number) == 4 else number,
+        )
+    )
+    stages = [stage for event in inbound(phone="7101") for stage in told.feed(event)]
+    (conversation,) = stages[0].call.conversations
+    assert conversation.user is not None
+    assert (conversation.user.id, conversation.channel.to.number) == (7, "101")

@@ -96,7 +96,8 @@ class LiveCall:
         side = self._sides.get(leg.uniqueid)
         if side is None:
             plan, far_number = self.plan, self._far_number(leg)
-            own = [one for one in (device_name(leg.endpoint), leg.extension, far_number) if plan.is_internal(one)]
+            shown = map(plan.employee_number, (device_name(leg.endpoint), leg.extension, far_number))
+            own = [number for number in shown if plan.is_internal(number)]
             is_internal = plan.is_fmc(far_number) if plan.is_trunk(leg.endpoint) else bool(own)
             extension = ""
             if is_internal:

@@ -103,12 +103,14 @@ class NumberPlan:
         region: str | None = None,
         outside_prefixes: Iterable[str] = (),
         replace_client: Callable[[str], str] = str,
+        replace_employee: Callable[[str], str] = str,
     ) -> None:
         self.region: str | None = None
         self._trunks = frozenset(trunks)
         self._internal_max_length = internal_max_length
         self._outside_prefixes = tuple(sorted(outside_prefixes, key=len, reverse=True))
         self._replace_client = replace_client
+        self.employee_number = replace_employee
         employees = tuple(employees)
         self._employees = {employee.extension: employee for employee in employees if employee.extension}
         self._mobiles = {number: employee for employee in employees for number in employee.numbers}
