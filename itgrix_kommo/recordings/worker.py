@@ -177,7 +177,7 @@ def _jobs(stdin: BinaryIO) -> queue.SimpleQueue[bytes]:
     return lines
 
 
-def _be_modest(niceness: int) -> None:
+def be_modest(niceness: int) -> None:
     """Linux shares the processors out among sessions first, where niceness of a process counts for nothing.
 
     A worker in the daemon's own session would use up the daemon's share; in one of its own, it needs a nice session.
@@ -191,7 +191,7 @@ def _be_modest(niceness: int) -> None:
 
 
 def main(scratch: Path, niceness: int) -> None:
-    _be_modest(niceness)
+    be_modest(niceness)
     lines = _jobs(sys.stdin.buffer)
     while True:
         job = Job.of(lines.get())
