@@ -505,7 +505,7 @@ class TestWorkers:
             *("-m", "itgrix_kommo.recordings.worker", str(scratch), "0"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            process_group=0,
+            start_new_session=True,
         )
         assert process.stdin is not None
         process.stdin.write(job(source, target=target).line())
