@@ -2,7 +2,7 @@
 
     named by Asterisk ─▶ finding ─▶ completeness ─▶ (hook 7) ─▶ conversion ─▶ converted (the cache)
                                                                   └ worker ─ audio, ffmpeg
-    the card ─▶ links ─▶ serving ─▶ ranges, delivery
+    the card ─▶ links ─▶ serving ─▶ ranges
 
 `archive.Recordings` is what the other rooms use; `checks.examine` is for the doctor. This file imports nothing: the
 worker processes load it, and stay small.
