@@ -39,7 +39,7 @@ def load(path: Path) -> Config:
     if looks_like_vendors(document):
         raise ConfigError(
             f"{path}: this is the configuration of the vendor's own connector: "
-            "run `itgrix-kommo config import`, which takes over what it can"
+            "keep a copy, then write ours with `itgrix-kommo config init --force`"
         )
     sources = SecretSources(readable_file=str(path) if mode & stat.S_IROTH else None)
     unusable = {place: text for place, value in _values(document) if (text := _unusable(place, value))}
