@@ -375,3 +375,23 @@ class TestResync:
         (call,) = ends(found + tracker.advance(T0 + 60))
         assert (call.was_answered, call.duration, call.started_at) == (True, 9, T0 - 60)
         assert "PJSIP/101-2 exists; its beginning was not seen" in texts(call)
+
+
+class TestRecordings:
+    def test_what_is_recorded_on_the_clients_channel_goes_with_him(self) -> None:
+        """101 hands a recorded client over to 102, whose own channel is not recorded."""
+        tracker = Tracker(plan())
+        events = inbound(recording="in-1.wav")
+        bridged = [event for event in events if isinstance(event, ev.BridgeEnter)]
+        talk = events[: events.index(bridged[-1]) + 1]
+        at, bridge = talk[-1].at + 5, bridged[-1].bridge
+        colleague = channel("PJSIP/102-9", "1795355560.9", "1795355557.1", state=ev.UP, number="102")
+        told(tracker, *talk, ev.Newchannel(at, colleague), ev.BridgeEnter(at, bridge, colleague, ""))
+        first = bridged[0].channel
+        told(tracker, ev.BridgeLeave(at, bridge, first), ev.Hangup(at, first, 16))
+        at += 5
+        told(tracker, ev.Hangup(at, colleague, 16), ev.Hangup(at, bridged[-1].channel, 16))
+        (call,) = ends(tracker.advance(at + 60))
+        last = call.conversation(call.accepted_id)
+        assert last is not None
+        assert (last.id, last.recording) == ("1795355560.9", "in-1.wav")

@@ -82,8 +82,14 @@ def _seen(call: LiveCall, leg: Leg, call_type: CallType, client: Number) -> Conv
         user=_user(call, leg),
         is_parked=leg.is_parked,
         client_talk=client_talk,
-        recording=leg.recording or asker.recording,
+        recording=leg.recording or asker.recording or _of_client(call, client_talk),
     )
+
+
+def _of_client(call: LiveCall, client_talk: tuple[float, float | None] | None) -> str:
+    """What was recorded on the client's own channel goes on whoever he is handed over to."""
+    client = call.client_leg()
+    return client.recording if client is not None and client_talk is not None else ""
 
 
 def _caller(call: LiveCall, asker: Leg, client: Number) -> Number:
