@@ -395,3 +395,20 @@ class TestRecordings:
         last = call.conversation(call.accepted_id)
         assert last is not None
         assert (last.id, last.recording) == ("1795355560.9", "in-1.wav")
+
+
+class TestDecisions:
+    def test_the_timeline_ends_with_what_the_call_is_told_as_and_why(self) -> None:
+        assert ended(inbound()).timeline[-1].text == f"told as incoming, talked: PJSIP/101-1 talked last; user {ANN}"
+        missed = ended(inbound(answered=False)).timeline[-1].text
+        assert missed == "told as incoming, gave up: nobody talked, 1 rung; no user"
+
+    def test_a_message_is_told_as_one(self) -> None:
+        tracker = Tracker(plan())
+        events = inbound(answered=False)
+        told(tracker, *events[:-1], ev.VarSet(events[-1].at, "1795355557.1", "VMSTATUS", "SUCCESS"), events[-1])
+        (call,) = ends(tracker.advance(events[-1].at + 60))
+        assert (
+            call.timeline[-1].text
+            == "told as incoming, left a message: nobody talked, the mailbox took a message; no user"
+        )

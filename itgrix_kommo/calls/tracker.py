@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from itgrix_kommo.calls import events as ev
-from itgrix_kommo.calls.call import Stage, StageName
+from itgrix_kommo.calls.call import Note, Stage, StageName
 from itgrix_kommo.calls.leg import PLACE_OF_APPLICATION, Leg, Origin, Place
 from itgrix_kommo.calls.live import LiveCall
 from itgrix_kommo.calls.numbers import NumberPlan, dialled_device, is_number
 from itgrix_kommo.calls.rooms import Rooms
-from itgrix_kommo.calls.view import freeze
+from itgrix_kommo.calls.view import decided, freeze
 
 GRACE = 2.0
 """Seconds that a call without channels waits for late events before it is over."""
@@ -244,6 +245,7 @@ class Tracker:
 
     def _finish(self, call: LiveCall, ended_at: float, now: float) -> None:
         view = freeze(call, ended_at)
+        view = replace(view, timeline=(*view.timeline, Note(ended_at, decided(view))))
         self._stages.append(Stage(ended_at, StageName.CALL_ENDED, view, ""))
         del self.calls[call.id]
         for uniqueid, leg in call.legs.items():

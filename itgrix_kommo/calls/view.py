@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from itgrix_kommo.calls import outcome as outcomes
 from itgrix_kommo.calls.call import Call, CallType, ChannelView, Conversation, Number, State, User
 from itgrix_kommo.calls.leg import Leg, Origin
 from itgrix_kommo.calls.live import LiveCall
@@ -50,6 +51,20 @@ def freeze(call: LiveCall, ended_at: float | None) -> Call:
         is_ivr=ended and call.is_ivr(call_type, accepted),
         timeline=tuple(call.notes),
     )
+
+
+def decided(call: Call) -> str:
+    """The last line of an ended call's timeline: what it is told as, and why."""
+    accepted = call.conversation(call.accepted_id)
+    if accepted is not None:
+        why = f"{accepted.channel.name} talked last"
+    elif call.outcome is outcomes.LEFT_MESSAGE:
+        why = "nobody talked, the mailbox took a message"
+    else:
+        why = f"nobody talked, {len(call.conversations)} rung"
+    whose = f"user {call.responsible.id}" if call.responsible else "no user"
+    told = call.outcome.text if call.outcome else ""
+    return f"told as {call.type.value}, {told}{', in a menu' if call.is_ivr else ''}: {why}; {whose}"
 
 
 def _conversation(call: LiveCall, leg: Leg, call_type: CallType, client: Number) -> Conversation:
