@@ -83,11 +83,17 @@ class TestCompare:
         assert line.startswith("contact Contact +")
 
 
+def _as_from_a_terminal() -> None:
+    """Who runs the tests in the background has Ctrl-C ignored by all that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @asynccontextmanager
 async def running(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.demo", *arguments,
         cwd=Path(__file__).parent.parent, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        preexec_fn=_as_from_a_terminal,
     )  # fmt: skip
     try:
         yield process

@@ -227,7 +227,7 @@ class LiveCall:
         last, began = None, -math.inf
         for leg in conversations:
             talk = leg.talk(outside=outside)
-            if talk is not None and talk[0] > began and (leg is not client or client.origin is not Origin.CALLED_IN):
+            if talk is not None and talk[0] >= began and (leg is not client or client.origin is not Origin.CALLED_IN):
                 last, began = leg, talk[0]
         return last
 
