@@ -25,7 +25,7 @@ from itgrix_kommo.pipeline import delivery, registration
 from itgrix_kommo.pipeline.clients import Clients
 from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.gate import Gate
-from itgrix_kommo.pipeline.intake import registration_of
+from itgrix_kommo.pipeline.intake import early_registration_of, registration_of
 from itgrix_kommo.pipeline.registration import Settling, Steps
 from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.sandbox import Fault, Sandbox, SandboxOptions
@@ -33,7 +33,7 @@ from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.phonebook import PhonebookRows
 from itgrix_kommo.storage.registrations import Registration, Registrations, State
 from tests.recorder import Recorder
-from tests.story import T0, ended, inbound, plan
+from tests.story import T0, ended, inbound, plan, stages
 
 WITHIN = 10.0
 
@@ -182,6 +182,32 @@ class TestHistory:
         past = delivery.ClientsHistory(office.registrations, missed)
         assert await past.reached_after(T0 + 60)
         assert not await past.reached_after(T0 + 3600)
+
+    async def test_a_task_is_closed_once_the_client_was_reached(self, office: Office) -> None:
+        missed = registration_of(ended(inbound(answered=False)), plan())
+        assert missed is not None
+        row = await office.registrations.keep(missed)
+        assert row is not None
+        office.delivery.nudge()
+        await office.reaches(row, State.DONE)
+        (task,) = office.sandbox.account.tasks.values()
+        assert not task.is_completed
+        await office.reaches(await office.keep(2), State.DONE)
+        (task,) = office.sandbox.account.tasks.values()
+        assert task.is_completed
+        closed = await office.registrations.get(row)
+        assert closed is not None
+        assert closed.progress["task_closed"]
+
+    async def test_an_early_row_makes_the_contact_alone(self, office: Office) -> None:
+        ringing = stages(inbound())[0]
+        early = early_registration_of(ringing, plan(), "ringing")
+        assert early is not None
+        row = await office.registrations.keep(early)
+        assert row is not None
+        office.delivery.nudge()
+        await office.reaches(row, State.DONE)
+        assert (len(office.sandbox.account.contacts), len(office.sandbox.account.calls)) == (1, 0)
 
 
 class TestTrouble:
