@@ -113,6 +113,39 @@ class TestIds:
         assert not told(tracker, ev.Newchannel(T0 + 100, employee("101", "9.9", "1795355557.1")))
         assert list(tracker.calls) == ["9.9"]
 
+    def test_who_visits_two_calls_visits_the_one_they_become(self) -> None:
+        tracker = Tracker(plan())
+        for linkedid in ("5.1", "6.1", "7.1"):
+            told(tracker, ev.Newchannel(T0, client(linkedid)), ev.Newstate(T0, client(linkedid, state=ev.UP)))
+        guest, first, second = (
+            employee("101", "5.2", "5.1"),
+            employee("102", "6.2", "6.1"),
+            employee("103", "7.2", "7.1"),
+        )
+        told(tracker, *(ev.Newchannel(T0, one) for one in (guest, first, second)))
+        told(tracker, *(ev.BridgeEnter(T0, CONFERENCE, client(one, state=ev.UP), "") for one in ("6.1", "7.1")))
+        told(tracker, *(ev.BridgeEnter(T0, CONFERENCE, guest, "") for _ in range(2)))
+        calls = tracker.calls
+        visits = calls["5.1"].legs["5.2"].visits
+        assert [visit.call.id for visit in visits] == ["6.1", "7.1"]
+        told(tracker, *(ev.BridgeEnter(T0, TALK, one, "") for one in (first, second)))
+        assert set(calls) == {"5.1", "6.1"}
+        assert visits == [calls["6.1"].legs["5.2"]]
+
+    def test_who_left_two_calls_unheard_is_once_in_what_they_become(self) -> None:
+        tracker = Tracker(plan())
+        guest = employee("101", "5.2", "5.1", state=ev.RING)
+        first, second = employee("102", "6.2", "6.1"), employee("103", "7.2", "7.1")
+        told(tracker, *(ev.Newchannel(T0, client(one, state=ev.UP)) for one in ("5.1", "6.1", "7.1")))
+        told(tracker, *(ev.Newchannel(T0, one) for one in (guest, first, second)))
+        told(tracker, *(ev.BridgeEnter(T0, CONFERENCE, client(one, state=ev.UP), "") for one in ("6.1", "7.1")))
+        told(tracker, ev.BridgeEnter(T0, CONFERENCE, guest, ""))
+        assert not told(tracker, ev.BridgeLeave(T0, CONFERENCE, guest))
+        told(tracker, *(ev.BridgeEnter(T0, TALK, one, "") for one in (first, second)))
+        assert set(tracker.calls) == {"5.1", "6.1"}
+        assert not tracker.calls["5.1"].legs["5.2"].visits
+        assert tracker.calls["6.1"].legs["5.2"].ended_at == T0
+
     def test_what_was_dealt_with_is_passed_over(self) -> None:
         tracker = Tracker(plan())
         tracker.pass_over(frozenset({"1795355557.1", "1795355557.2"}), T0)
