@@ -136,9 +136,9 @@ class TestAsterisk:
         )
         assert (await heard.link.send(asked)).get("Response") == "Success"
         await anna.rings()
-        carried = [each for each in heard.all(ev.VarSet) if each.variable == "ITGRIX_ORIGINATE"]
-        assert {each.value for each in carried} == {"call-7"}
-        assert carried[0].uniqueid == heard.all(ev.Newchannel)[0].channel.uniqueid
+        carried = await heard.hears(ev.VarSet)
+        assert (carried.variable, carried.value) == ("ITGRIX_ORIGINATE", "call-7")
+        assert carried.uniqueid == heard.all(ev.Newchannel)[0].channel.uniqueid
         went = await heard.hears(ev.OriginateResponse)
         assert (went.action_id, went.success, went.channel_name) == ("ours-7", False, "PJSIP/101")
 
