@@ -14,11 +14,13 @@ from itgrix_kommo.kommo.limiter import Limiter, Priority
 from itgrix_kommo.kommo.listings import Listing
 from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.transport import LongLivedToken, Transport
-from itgrix_kommo.pipeline import registration
 from itgrix_kommo.pipeline.clients import Clients
 from itgrix_kommo.pipeline.mail import Mail
 from itgrix_kommo.pipeline.progress import Progress
-from itgrix_kommo.pipeline.registration import Desk, Earlier, Steps
+from itgrix_kommo.pipeline.registration import desk
+from itgrix_kommo.pipeline.registration.desk import Desk, Earlier
+from itgrix_kommo.pipeline.registration.sheet import Sheet
+from itgrix_kommo.pipeline.registration.walk import walk
 from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.sandbox import Sandbox, SandboxOptions
 from tests.recorder import Recorder
@@ -85,7 +87,7 @@ class Client:
         self.kommo = KommoClient(transport)
         self.mail = Mail(self.kommo)
         self.phonebook = Phonebook(self.kommo, Nothing(), now=lambda: self.now)
-        self.hooks: registration.Hooks = Hooks()
+        self.hooks: desk.Hooks = Hooks()
         self.recorder = Recorder()
         self.rows: list[dict[str, Any]] = [{}]
         self.call_ids: list[str] = [""]
@@ -114,13 +116,13 @@ class Client:
     async def _save_row(self, progress: dict[str, Any]) -> None:
         self.rows[-1] = progress
 
-    def steps(self, call: Call, by: Rules) -> Steps:
-        desk = Desk(self.kommo, Clients(self.phonebook), self.mail, self.hooks, by, self.recorder, lambda: self.now)
-        return Steps(call, call.client.number, Progress.model_validate(self.row), desk, self, self._save_row)
+    def sheet(self, call: Call, by: Rules) -> Sheet:
+        by_desk = Desk(self.kommo, Clients(self.phonebook), self.mail, self.hooks, by, self.recorder, lambda: self.now)
+        return Sheet(call, call.client.number, Progress.model_validate(self.row), by_desk, self, self._save_row)
 
     async def register(self, call: Call, by: Rules | None = None) -> str:
         """Go on with the last row."""
-        return await self.steps(call, by or rules()).walk()
+        return await walk(self.sheet(call, by or rules()))
 
     async def register_another(self, call: Call, by: Rules | None = None) -> str:
         self.rows.append({})

@@ -17,6 +17,7 @@ from itgrix_kommo.customizations import CATALOGUE, Customizer
 from itgrix_kommo.errors import KommoRejected
 from itgrix_kommo.pipeline.intake import CALL, early_registration_of
 from itgrix_kommo.pipeline.progress import Progress
+from itgrix_kommo.pipeline.registration.walk import walk_early
 from itgrix_kommo.pipeline.trial import params_for
 from tests.registering import CLIENT, FIRST_STAGE, SALES, SHOP, Client, Hooks, a_client, counts, rules
 from tests.story import ANN, BORIS, T0, ended, inbound, outbound, plan, stages
@@ -121,7 +122,8 @@ class TestEachSetting:
             news = [early_registration_of(stage, plan(), create_at) for stage in stages(inbound())]
             (new,) = [one for one in news if one is not None]
             client.call_ids = [new.call_id]
-            await client.steps(CALL.validate_python(new.call), by).walk_early(StageName(f"conversation_{name}"))
+            early = client.sheet(CALL.validate_python(new.call), by)
+            await walk_early(early, StageName(f"conversation_{name}"))
             assert counts(client) == {"contacts": 1, "leads": 1, "calls": 0, "tasks": 0}
             await client.register_another(ended(inbound()), by)
             assert counts(client) == {"contacts": 1, "leads": 1, "calls": 1, "tasks": 0}

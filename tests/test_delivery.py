@@ -21,12 +21,15 @@ from itgrix_kommo.kommo.limiter import Limiter
 from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.retry import Backoff
 from itgrix_kommo.kommo.transport import LongLivedToken, Transport
-from itgrix_kommo.pipeline import delivery, registration
+from itgrix_kommo.pipeline import delivery
 from itgrix_kommo.pipeline.clients import Clients
 from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.intake import early_registration_of, registration_of
-from itgrix_kommo.pipeline.registration import Settling, Steps
+from itgrix_kommo.pipeline.registration import sheet as sheets
+from itgrix_kommo.pipeline.registration.desk import Settling
+from itgrix_kommo.pipeline.registration.sheet import Sheet
+from itgrix_kommo.pipeline.registration.walk import walk
 from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.sandbox import Fault, Sandbox, SandboxOptions
 from itgrix_kommo.storage.database import Database
@@ -118,7 +121,7 @@ async def an_office(directory: Path, **switches: Any) -> AsyncIterator[Office]:
 
 @pytest.fixture
 async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
-    monkeypatch.setattr(registration, "SETTLE", 0.05)
+    monkeypatch.setattr(sheets, "SETTLE", 0.05)
     async with an_office(tmp_path) as made:
         made.open()
         yield made
@@ -154,18 +157,17 @@ class TestDelivering:
         monkeypatch.setattr(delivery, "AT_ONCE", 2)
         monkeypatch.setattr(delivery, "REFILL", 1)
         under_way, most = 0, 0
-        walk = Steps.walk
 
-        async def counted(steps: Steps) -> str:
+        async def counted(sheet: Sheet) -> str:
             nonlocal under_way, most
             under_way += 1
             most = max(most, under_way)
             try:
-                return await walk(steps)
+                return await walk(sheet)
             finally:
                 under_way -= 1
 
-        monkeypatch.setattr(Steps, "walk", counted)
+        monkeypatch.setattr(delivery, "walk", counted)
         rows = [await office.keep(number, f"+7999000000{number}") for number in range(1, 6)]
         for row in rows:
             await office.reaches(row, State.DONE)
@@ -229,20 +231,18 @@ class TestTrouble:
     async def test_a_refusal_is_parked_in_the_servers_words_and_followers_pass(
         self, office: Office, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        walk = Steps.walk
-
-        async def refused(steps: Steps) -> str:
-            if steps.call.id.endswith(".10"):
+        async def refused(sheet: Sheet) -> str:
+            if sheet.call.id.endswith(".10"):
                 raise KommoRejected("Kommo refused it: FieldMissing", status=400)
-            return await walk(steps)
+            return await walk(sheet)
 
-        monkeypatch.setattr(Steps, "walk", refused)
+        monkeypatch.setattr(delivery, "walk", refused)
         first, second = await office.keep(1), await office.keep(2)
         assert (await office.reaches(first, State.FAILED)).reason == "Kommo refused it: FieldMissing"
         await office.reaches(second, State.DONE)
 
     async def test_a_missing_right_parks_the_call(self, office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Steps, "walk", raising(KommoForbidden("no right to add contacts", status=403)))
+        monkeypatch.setattr(delivery, "walk", raising(KommoForbidden("no right to add contacts", status=403)))
         row = await office.keep()
         assert "no right" in (await office.reaches(row, State.FAILED)).reason
 
@@ -250,14 +250,13 @@ class TestTrouble:
         self, office: Office, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         refusals = iter([KommoUnauthorized("the token has expired", status=401)])
-        walk = Steps.walk
 
-        async def once(steps: Steps) -> str:
+        async def once(sheet: Sheet) -> str:
             for error in refusals:
                 raise error
-            return await walk(steps)
+            return await walk(sheet)
 
-        monkeypatch.setattr(Steps, "walk", once)
+        monkeypatch.setattr(delivery, "walk", once)
         row = await office.keep()
         found = await office.until(row, lambda found: found.attempts)
         assert (found.state, found.reason) == (State.WAITING, "the token has expired")
@@ -266,14 +265,12 @@ class TestTrouble:
     async def test_a_fault_of_ours_in_one_call_does_not_stop_the_others(
         self, office: Office, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        walk = Steps.walk
-
-        async def broken(steps: Steps) -> str:
-            if steps.call.id.endswith(".10"):
+        async def broken(sheet: Sheet) -> str:
+            if sheet.call.id.endswith(".10"):
                 raise ZeroDivisionError
-            return await walk(steps)
+            return await walk(sheet)
 
-        monkeypatch.setattr(Steps, "walk", broken)
+        monkeypatch.setattr(delivery, "walk", broken)
         first, second = await office.keep(1, "+79990000001"), await office.keep(2, "+79990000002")
         await office.reaches(second, State.DONE)
         found = await office.until(first, lambda found: found.attempts)
@@ -320,11 +317,11 @@ class TestTrouble:
             looks += 1
             return await due(now, limit=limit, busy=busy)
 
-        async def away(_: Steps) -> str:
+        async def away(_: Sheet) -> str:
             raise Settling(time.time() + 60)
 
         monkeypatch.setattr(office.registrations, "due", looking)
-        monkeypatch.setattr(Steps, "walk", away)
+        monkeypatch.setattr(delivery, "walk", away)
         await office.until(await office.keep(1), lambda found: found.attempts)
         await office.keep(2)
         other = await office.keep(3, "+79990000002")
@@ -332,10 +329,10 @@ class TestTrouble:
         assert looks < 10
 
     async def test_what_is_skipped_says_why(self, office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def skipping(_: Steps) -> str:
+        async def skipping(_: Sheet) -> str:
             return "no entity"
 
-        monkeypatch.setattr(Steps, "walk", skipping)
+        monkeypatch.setattr(delivery, "walk", skipping)
         row = await office.keep()
         assert (await office.reaches(row, State.SKIPPED)).reason == "no entity"
 
@@ -377,7 +374,7 @@ class TestGate:
 
 
 def raising(error: Exception) -> Any:
-    async def walk(_: Steps) -> str:
+    async def walk(_: Sheet) -> str:
         raise error
 
     return walk

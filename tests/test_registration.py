@@ -11,9 +11,12 @@ import pytest
 from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.config import ListEntry, Tasks
 from itgrix_kommo.errors import KommoError, KommoRejected
-from itgrix_kommo.pipeline import registration
 from itgrix_kommo.pipeline.intake import CALL, early_registration_of, registration_of
-from itgrix_kommo.pipeline.registration import HIDDEN, NO_ENTITY, UNWANTED, Settling
+from itgrix_kommo.pipeline.registration.client import NO_ENTITY
+from itgrix_kommo.pipeline.registration.desk import Settling
+from itgrix_kommo.pipeline.registration.recording import LOOK_AGAIN, RECORDING_GIVEN_UP
+from itgrix_kommo.pipeline.registration.sheet import SETTLE
+from itgrix_kommo.pipeline.registration.walk import HIDDEN, UNWANTED, walk, walk_early
 from itgrix_kommo.sandbox import Fault
 from tests.recorder import LINK
 from tests.registering import CLIENT, FIRST_STAGE, SALES, SHOP, Client, Hooks, a_client, counts, rules
@@ -209,7 +212,7 @@ class TestTheRecording:
             await client.register(call)
         (note,) = client.account.calls
         assert "link" not in note.params
-        client.now += registration.LOOK_AGAIN
+        client.now += LOOK_AGAIN
         assert await client.register(call) == ""
         (note,) = client.account.calls
         assert note.params["link"] == LINK
@@ -220,7 +223,7 @@ class TestTheRecording:
 
     async def test_one_that_never_is_complete_is_given_up(self, client: Client) -> None:
         client.recorder.unfinished = 99
-        client.now += registration.RECORDING_GIVEN_UP
+        client.now += RECORDING_GIVEN_UP
         assert await client.register(ended(inbound(recording="in-1.wav"))) == ""
         assert "never complete" in client.row["notes"][-1]
 
@@ -242,8 +245,8 @@ class TestEarly:
             new = early_registration_of(ringing, plan(), "ringing")
             assert new is not None
             client.call_ids = [new.call_id]
-            early = client.steps(CALL.validate_python(new.call), rules())
-            assert await early.walk_early(StageName.REQUESTED) == ""
+            early = client.sheet(CALL.validate_python(new.call), rules())
+            assert await walk_early(early, StageName.REQUESTED) == ""
             assert counts(client) == {"contacts": 1, "leads": 1, "calls": 0, "tasks": 0}
             assert {params.get("call_stage") for _, params in asked(client)} == {"conversation_requested", None}
             await client.register_another(ended(inbound()))
@@ -389,7 +392,7 @@ class TestOnce:
         call, by = ended(inbound()), rules(unsorted=True)
         with pytest.raises(KommoError):
             await client.register(call, by)
-        client.now += registration.SETTLE
+        client.now += SETTLE
         assert await client.register(call, by) == ""
         assert (len(client.account.unsorted), len(client.account.calls)) == (1, 1)
 
@@ -400,7 +403,7 @@ class TestOnce:
         call = ended(inbound())
         with pytest.raises(KommoError):
             await client.register(call)
-        client.now += registration.SETTLE
+        client.now += SETTLE
         assert await client.register(call) == ""
         (note,) = client.account.calls
         assert client.row["call"]["id"] == note.id
@@ -414,13 +417,13 @@ class TestOnce:
                 client.hooks = Hooks(
                     process_call_params=lambda data: data, process_task_creation_params=lambda data: data
                 )
-                steps = client.steps(call, rules())
-                steps._save_row = dying_at(moment, steps._save_row)
+                sheet = client.sheet(call, rules())
+                sheet._save_row = dying_at(moment, sheet._save_row)
                 try:
-                    await steps.walk()
+                    await walk(sheet)
                     crashed = False
                 except Crash:
-                    client.now += registration.SETTLE
+                    client.now += SETTLE
                     assert await client.register(call) == ""
                 assert counts(client) == {"contacts": 1, "leads": 1, "calls": 1, "tasks": 1}, moment
             moment += 1
@@ -433,12 +436,12 @@ class TestOnce:
             await client.register(call)
         with pytest.raises(Settling) as waits:
             await client.register(call)
-        assert waits.value.until == client.now + registration.SETTLE
+        assert waits.value.until == client.now + SETTLE
 
 
 async def finish(client: Client, call: Call) -> None:
     await asyncio.sleep(0.4)  # the sandbox's search index, 0.3 s late, works by the clock on the wall
-    client.now += registration.SETTLE
+    client.now += SETTLE
     assert await client.register(call) == ""
 
 

@@ -19,7 +19,9 @@ from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.intake import CALL, EARLY
 from itgrix_kommo.pipeline.mail import Mail
 from itgrix_kommo.pipeline.progress import Progress
-from itgrix_kommo.pipeline.registration import Desk, Earlier, Hooks, Recorder, Settling, Steps
+from itgrix_kommo.pipeline.registration.desk import Desk, Earlier, Hooks, Recorder, Settling
+from itgrix_kommo.pipeline.registration.sheet import Sheet
+from itgrix_kommo.pipeline.registration.walk import walk, walk_early
 from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.storage.registrations import Registration, Registrations, State
 
@@ -180,7 +182,7 @@ class Delivery:
     async def _walk(self, registration: Registration, rules: Rules) -> None:
         call = CALL.validate_python(registration.call)
         desk = Desk(self._client, self._clients, self._mail, self._hooks, rules, self._recordings, self._now)
-        steps = Steps(
+        sheet = Sheet(
             call,
             self._phone_of(call.client.number),
             Progress.model_validate(registration.progress),
@@ -189,9 +191,9 @@ class Delivery:
             lambda progress: self._registrations.save_progress(registration.id, progress),
         )
         if registration.call_id.endswith(EARLY):
-            skipped = await steps.walk_early(StageName.ACCEPTED if call.was_answered else StageName.REQUESTED)
+            skipped = await walk_early(sheet, StageName.ACCEPTED if call.was_answered else StageName.REQUESTED)
         else:
-            skipped = await steps.walk()
+            skipped = await walk(sheet)
         state = State.SKIPPED if skipped else State.DONE
         await self._registrations.close(registration.id, state, reason=skipped)
         _log.info("registration_closed", state=state.value, reason=skipped)
