@@ -6,7 +6,7 @@ A click is known again by the variable that its channel was born with, and by th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, assert_never
@@ -74,10 +74,14 @@ class Click:
 
 
 class Clicks:
-    """All clicks that somebody may still ask after. `patience` is for how long (s) an employee's phone rings."""
+    """All clicks that somebody may still ask after.
 
-    def __init__(self, *, patience: float) -> None:
+    `patience` is for how long (s) an employee's phone rings; `moved` is told the id of a click in a new state.
+    """
+
+    def __init__(self, *, patience: float, moved: Callable[[str], None] = lambda _: None) -> None:
         self._patience = patience + UNHEARD
+        self._moved = moved
         self._clicks: dict[str, Click] = {}
         self._of_channel: dict[str, str] = {}
         self._ended: deque[tuple[float, str]] = deque()
@@ -179,6 +183,7 @@ class Clicks:
         )
         if state is State.ENDED:
             self._ended.append((at, click_id))
+        self._moved(click_id)
 
     def _forget(self, now: float) -> None:
         while self._ended and now - self._ended[0][0] > KEEP_ENDED:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from itgrix_kommo.web import clicks
 from itgrix_kommo.web.autodistribution import LONGEST_QUERY
+from itgrix_kommo.web.originate_routes import LONGEST_WAIT
 from itgrix_kommo.web.originate_routes import schema as originate_schema
 
 PATH: Final = "/openapi.json"
@@ -80,10 +81,10 @@ def _paths() -> dict[str, Any]:
                 "operationId": "progress",
                 "summary": "How a call that one has started goes on.",
                 "security": by_token_or_widget,
-                "parameters": [_path_parameter("originate_id")],
+                "parameters": [_path_parameter("originate_id"), *_awaited()],
                 "responses": {
                     "200": _json("Its progress.", {"$ref": "#/components/schemas/Progress"}),
-                    **_refusals(401, 404, 429, 503),
+                    **_refusals(400, 401, 404, 429, 503),
                 },
             }
         },
@@ -196,6 +197,17 @@ def _path_parameter(name: str) -> dict[str, Any]:
 def _query(name: str, words: str, *, required: bool) -> dict[str, Any]:
     schema = {"type": "string", "maxLength": LONGEST_QUERY}
     return {"in": "query", "name": name, "required": required, "description": words, "schema": schema}
+
+
+def _awaited() -> list[dict[str, Any]]:
+    """What makes the answer wait for news."""
+    state = {"enum": [state.value for state in clicks.State]}
+    seconds = {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT}
+    common: dict[str, Any] = {"in": "query", "required": False}
+    return [
+        {**common, "name": "after", "description": "The state that is known: wait until it is left.", "schema": state},
+        {**common, "name": "wait", "description": "Seconds to wait; goes with `after`.", "schema": seconds},
+    ]
 
 
 def _object(**properties: Any) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -16,12 +17,15 @@ from itgrix_kommo.ami.settings import LinkStatus
 from itgrix_kommo.config import Employee, Hook, Originate
 from itgrix_kommo.customizations.customizer import Verdict
 from itgrix_kommo.errors import AmiActionTimeout, AmiError
-from itgrix_kommo.web.clicks import VARIABLE, Click, Clicks
+from itgrix_kommo.web.clicks import VARIABLE, Click, Clicks, State
 from itgrix_kommo.web.dialling import DialRules, Order
 from itgrix_kommo.web.pace import Pace
 from itgrix_kommo.web.problems import Refused
 
 HOOK: Final = "process_originate_params"
+
+MOST_WAITING: Final = 4
+"""Requests that wait for news of one click; who asks more often is answered at once."""
 
 _log = structlog.get_logger(__name__)
 
@@ -74,7 +78,8 @@ class ClickToCall:
         self._hooks = hooks
         self._now = now
         self._pace = Pace(each=settings.per_user_per_minute, together=settings.per_minute)
-        self.clicks = Clicks(patience=settings.timeout_s)
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self.clicks = Clicks(patience=settings.timeout_s, moved=self._tell)
         self.results: Counter[str] = Counter()
 
     async def start(
@@ -112,6 +117,30 @@ class ClickToCall:
 
     def progress(self, click_id: str, caller: Caller) -> Click | None:
         return self.clicks.get(click_id, caller.name, self._now())
+
+    async def news(self, click_id: str, caller: Caller, known: State, within: float) -> Click | None:
+        """As `progress`, but not before it has left the state `known` or `within` seconds have passed."""
+        click = self.progress(click_id, caller)
+        if click is None or click.state is not known or known is State.ENDED:
+            return click
+        if len(self._waiting[click_id]) >= MOST_WAITING:
+            return click
+        told = asyncio.Event()
+        self._waiting[click_id].add(told)
+        try:
+            async with asyncio.timeout(within):
+                await told.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting[click_id].discard(told)
+            if not self._waiting[click_id]:
+                del self._waiting[click_id]
+        return self.progress(click_id, caller)
+
+    def _tell(self, click_id: str) -> None:
+        for told in self._waiting.get(click_id, ()):
+            told.set()
 
     async def _start(
         self,

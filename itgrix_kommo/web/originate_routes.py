@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Self
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_v
 from pydantic_core import PydanticCustomError
 
 from itgrix_kommo.web.bodies import read_json
+from itgrix_kommo.web.clicks import State
 from itgrix_kommo.web.originate import Caller, ClickToCall, new_click_id
 from itgrix_kommo.web.problems import Handler, Refused, problem
 from itgrix_kommo.web.visitors import Network, bearer_of, is_same, visitor_of
@@ -19,6 +21,9 @@ PATH: Final = "/originate"
 PROGRESS_PATH: Final = "/originate/{originate_id}"
 LARGEST_BODY: Final = 8 * 1024
 """Bytes; what is meant takes less than a hundred."""
+
+LONGEST_WAIT: Final = 50
+"""Seconds to wait for news; a reverse proxy gives up after 60."""
 
 _SIGNED: Final = "X-Auth-Token"
 _PROGRAM: Final = "program"
@@ -98,6 +103,9 @@ class OriginateDesk:
             raise Refused(404, "you have started no such call, or it ended long ago")
         if user is not None and self._widget is not None:
             self._widget.spend(user, click_id)
+        known, wait = _awaited(request)
+        if known is not None:
+            click = await self._clicks.news(click_id, caller, known, wait) or click
         return web.json_response(click.body())
 
     def _caller(self, request: web.Request) -> tuple[Caller, WidgetUser | None]:
@@ -145,6 +153,18 @@ class OriginateDesk:
             headers["Access-Control-Allow-Origin"] = self._origin
             headers["Access-Control-Expose-Headers"] = "Location, Retry-After"
         return headers
+
+
+def _awaited(request: web.Request) -> tuple[State | None, int]:
+    """The state (None: none) that the asker knows, and for how long (s) he waits for another. Raises Refused (400)."""
+    after, wait = request.query.get("after"), request.query.get("wait", "0")
+    if after is None and "wait" not in request.query:
+        return None, 0
+    if after not in set(State):
+        raise Refused(400, f"after: no state: give the one you know, of {', '.join(State)}")
+    if not re.fullmatch(r"[0-9]{1,2}", wait, re.ASCII) or int(wait) > LONGEST_WAIT:
+        raise Refused(400, f"wait: give whole seconds, {LONGEST_WAIT} at most")
+    return State(after), int(wait)
 
 
 def _unauthorized(words: str) -> Refused:

@@ -28,7 +28,8 @@ LONGEST_LIFE: Final = 3600
 """Seconds; Kommo's tokens live half of it. It bounds for how long a used one has to be remembered."""
 
 LONGEST_TOKEN: Final = 4096
-MOST_REMEMBERED: Final = 20_000
+MOST_REMEMBERED: Final = 50_000
+"""Some 15 MB; 28 new ones a second, as the widget has a new one for each question."""
 
 _TOKEN: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
 
