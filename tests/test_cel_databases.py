@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from itgrix_kommo.calls.cel import calls_of
-from itgrix_kommo.calls.tracker import age
+from itgrix_kommo.calls.live_calls import age
 from itgrix_kommo.config import PbxDatabase
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pbx import cel as pbx_cel

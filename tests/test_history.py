@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from itgrix_kommo.calls.cel import calls_of
 from itgrix_kommo.calls.events import LinkedidEnd, Resync
-from itgrix_kommo.calls.tracker import STALE_AFTER
+from itgrix_kommo.calls.live_calls import STALE_AFTER
 from itgrix_kommo.config import PbxDatabase
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pbx.cel import PbxCalls

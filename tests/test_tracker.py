@@ -9,7 +9,8 @@ import pytest
 
 from itgrix_kommo.calls import events as ev
 from itgrix_kommo.calls.call import Call, CallType, Stage, StageName
-from itgrix_kommo.calls.tracker import GRACE, REMEMBER_ENDED, STALE_AFTER, Tracker, age
+from itgrix_kommo.calls.live_calls import GRACE, REMEMBER_ENDED, STALE_AFTER, age
+from itgrix_kommo.calls.tracker import Tracker
 from tests.story import ANN, BORIS, T0, channel, ended, inbound, outbound, plan, stages
 
 TALK = ev.Bridge("talk", "basic", "simple_bridge", "")
@@ -355,7 +356,7 @@ class TestRooms:
     def test_a_bridge_that_nobody_is_in_is_forgotten(self) -> None:
         tracker = Tracker(plan())
         told(tracker, ev.BridgeCreate(T0, TALK), *inbound()[:-3])
-        assert len(tracker._rooms) == 0
+        assert len(tracker._live.rooms) == 0
 
     def test_who_wait_in_one_parking_lot_hear_nobody(self) -> None:
         tracker = Tracker(plan())

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from itgrix_kommo.calls import events as ev
 from itgrix_kommo.calls.call import Call, CallType, Stage, StageName
-from itgrix_kommo.calls.tracker import GRACE, REMEMBER_ENDED, Tracker
+from itgrix_kommo.calls.live_calls import GRACE, REMEMBER_ENDED
+from itgrix_kommo.calls.tracker import Tracker
 from tests.model_pbx import Family, subjects
 from tests.worlds import SCRIPTS, USER_ID, World, plan
 
@@ -103,7 +104,7 @@ def assert_forgotten(tracker: Tracker, now: float) -> None:
     kept = {name: value for name, value in vars(tracker).items() if isinstance(value, dict | list) and value}
     kept.pop("_handlers")
     assert not kept
-    assert len(tracker._rooms) == 0
+    assert len(tracker._live.rooms) == 0
     assert tracker.next_due == float("inf")
 
 

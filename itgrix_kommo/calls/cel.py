@@ -13,8 +13,9 @@ from typing import ClassVar, Literal
 from itgrix_kommo.calls import events as ev
 from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.calls.cel_lines import ENDS, CdrRow, CelRow, Forward, Line, Lines
+from itgrix_kommo.calls.live_calls import STALE_AFTER
 from itgrix_kommo.calls.numbers import NumberPlan
-from itgrix_kommo.calls.tracker import STALE_AFTER, Tracker
+from itgrix_kommo.calls.tracker import Tracker
 
 _UNPARKED: dict[str, Literal["timeout", "giveup"]] = {"ParkedCallTimeOut": "timeout", "ParkedCallGiveUp": "giveup"}
 _CONFERENCES = frozenset({"confbridge", "meetme"})

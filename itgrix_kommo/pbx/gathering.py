@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from itgrix_kommo.calls.cel_lines import ENDS, CelRow
-from itgrix_kommo.calls.tracker import GRACE, STALE_AFTER
+from itgrix_kommo.calls.live_calls import GRACE, STALE_AFTER
 
 _OTHERS = (
     "channel2_uniqueid",

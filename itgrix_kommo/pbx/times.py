@@ -13,7 +13,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import TypeAlias
 
-from itgrix_kommo.calls.tracker import age
+from itgrix_kommo.calls.live_calls import age
 
 TimeValue: TypeAlias = datetime | int | float | Decimal | str
 """What a driver hands over for a time column."""

@@ -20,8 +20,8 @@ import structlog
 from itgrix_kommo.calls.call import Call, CallType
 from itgrix_kommo.calls.cel import calls_of
 from itgrix_kommo.calls.events import Event, Resync
+from itgrix_kommo.calls.live_calls import STALE_AFTER
 from itgrix_kommo.calls.numbers import NumberPlan
-from itgrix_kommo.calls.tracker import STALE_AFTER
 from itgrix_kommo.config import PbxDatabase
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pbx.cel import PbxCalls, WholeCall

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from random import Random
 
 from itgrix_kommo.calls import events as ev
-from itgrix_kommo.calls.tracker import GRACE, REMEMBER_ENDED, Tracker
+from itgrix_kommo.calls.live_calls import GRACE, REMEMBER_ENDED
+from itgrix_kommo.calls.tracker import Tracker
 from tests.storm import storm
 from tests.story import T0
 from tests.worlds import SCRIPTS, World, plan
@@ -34,10 +35,9 @@ def worlds(random: Random) -> Iterator[list[ev.Event]]:
 
 def kept(tracker: Tracker) -> dict[str, int]:
     """How much of what the tracker holds, and how many notes its calls have."""
-    sizes = {name: len(held) for name, held in vars(tracker).items() if isinstance(held, dict | list)}
-    del sizes["_handlers"]
+    sizes = {name: len(held) for name, held in vars(tracker._live).items() if isinstance(held, dict | list)}
     notes = sum(len(call.notes) for call in tracker.calls.values())
-    return sizes | {"rooms": len(tracker._rooms), "notes": notes}
+    return sizes | {"rooms": len(tracker._live.rooms), "notes": notes}
 
 
 def play(events: int, seed: int) -> tuple[int, dict[str, int], dict[str, int]]:

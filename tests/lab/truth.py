@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from itgrix_kommo.calls.call import Call, CallType, Stage, StageName
 from itgrix_kommo.calls.events import Event
+from itgrix_kommo.calls.live_calls import age
 from itgrix_kommo.calls.numbers import Employee, NumberPlan
-from itgrix_kommo.calls.tracker import Tracker, age
+from itgrix_kommo.calls.tracker import Tracker
 
 __all__ = [
     "CLIENT",
