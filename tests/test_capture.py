@@ -106,7 +106,12 @@ async def test_a_database_that_fails_delays_the_keeping_alone(
     with capture_logs() as logs:
         await heard.run(told(framed(CALL)))
         async with asyncio.timeout(5):
-            await heard.keep_ended()
+            keeping = asyncio.create_task(heard.keep_ended())
+            while not heard.keeping_error:
+                await asyncio.sleep(0)
+            assert heard.calls_held == 1
+            await keeping
+    assert (heard.keeping_error, heard.calls_held) == ("", 0)
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["call_not_kept"] * 3
     assert len(await registrations.latest(9)) == 1
     assert not (await registrations.latest(9))[0].attempts

@@ -11,8 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from itgrix_kommo.errors import StorageError
+from itgrix_kommo.storage import journal as storage_journal
 from itgrix_kommo.storage.database import Database
-from itgrix_kommo.storage.journal import Journal
+from itgrix_kommo.storage.journal import Journal, read_segments, segments_of
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 
 
@@ -78,20 +79,29 @@ class TestJournal:
         first.write_bytes(b"\x00\xff no trace at all\n\n")
         assert [frame for _, frame in Journal(tmp_path / "journal").read().frames] == [b"Event: B"]
 
-    def test_files_go_when_nothing_alive_began_before_their_end(self, tmp_path: Path) -> None:
+    def test_files_move_aside_when_nothing_alive_began_before_their_end(self, tmp_path: Path) -> None:
         journal = Journal(tmp_path / "journal", segment_bytes=1)
         for number in range(3):
             journal.append([(10.0 + number, b"Event: A")])
         journal.forget_before(time.time() - 60)
         assert len(list((tmp_path / "journal").iterdir())) == 3
         journal.forget_before(time.time() + 60)
-        (left,) = (tmp_path / "journal").iterdir()
+        assert [path.name for path in segments_of(tmp_path / "journal")] == ["00000003.trace"]
         journal.append([(20.0, b"Event: B")])
         journal.close()
-        assert left.name == "00000003.trace"
+        aside = segments_of(tmp_path / "journal" / "ended")
+        assert [at for at, _ in read_segments(aside).frames] == [10.0, 11.0]
         assert [at for at, _ in Journal(tmp_path / "journal").read().frames] == [12.0, 20.0]
 
-    async def test_a_full_disk_is_told_once_and_costs_the_journal_alone(
+    def test_a_name_that_moved_aside_is_not_given_again(self, tmp_path: Path) -> None:
+        for at in (10.0, 11.0):
+            journal = Journal(tmp_path / "journal")
+            journal.append([(at, b"Event: A")])
+            journal.close()
+            Journal(tmp_path / "journal").forget_before(time.time() + 60)
+        assert len(segments_of(tmp_path / "journal" / "ended")) == 2
+
+    async def test_a_full_disk_is_told_once_and_costs_nothing_once_it_has_room(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         journal = Journal(tmp_path / "journal")
@@ -104,10 +114,31 @@ class TestJournal:
             journal.append([(10.0, b"Event: A")])
             journal.append([(11.0, b"Event: B")])
         assert [line["event"] for line in logs] == ["journal_not_written"]
-        journal.append([(12.0, b"Event: C")])
+        assert "No space left" in journal.error
+        assert journal.held_bytes > 0
         await journal.sync()
+        assert (journal.error, journal.held_bytes) == ("", 0)
+        journal.append([(12.0, b"Event: C")])
         journal.close()
-        assert [at for at, _ in Journal(tmp_path / "journal").read().frames] == [12.0]
+        assert [at for at, _ in Journal(tmp_path / "journal").read().frames] == [10.0, 11.0, 12.0]
+
+    def test_what_waits_for_room_has_a_limit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(storage_journal, "MOST_HELD", 1000)
+        journal = Journal(tmp_path / "journal")
+
+        def full(*_: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        with capture_logs() as logs, monkeypatch.context() as patched:
+            patched.setattr("os.write", full)
+            for number in range(100):
+                journal.append([(float(number), b"Event: A")])
+        assert [line["event"] for line in logs] == ["journal_not_written", "journal_lost"]
+        assert journal.held_bytes <= 1000
+        journal.append([(100.0, b"Event: B")])
+        journal.close()
+        times = [at for at, _ in Journal(tmp_path / "journal").read().frames]
+        assert times == [float(number) for number in range(101 - len(times), 101)]
 
     def test_half_a_message_on_a_full_disk_spoils_no_other(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -126,7 +157,11 @@ class TestJournal:
             journal.append([(11.0, b"Event: Hangup\r\nX: 1")])
         journal.append([(12.0, b"Event: C\r\nX: 2")])
         journal.close()
-        assert Journal(tmp_path / "journal").read().frames == [(10.0, b"Event: A"), (12.0, b"Event: C\r\nX: 2")]
+        assert Journal(tmp_path / "journal").read().frames == [
+            (10.0, b"Event: A"),
+            (11.0, b"Event: Hangup\r\nX: 1"),
+            (12.0, b"Event: C\r\nX: 2"),
+        ]
 
     @pytest.mark.parametrize("broken", [b"a\n\n# ended 1.1\n\nEvent: Hangup", b"a\rb\r", b"\n@ 1.0\nX: 2\n"])
     def test_a_value_with_line_breaks_makes_no_message_of_its_own(self, tmp_path: Path, broken: bytes) -> None:

@@ -66,6 +66,13 @@ class Capture:
         self._to_keep_news = asyncio.Event()
         self._tidy_at = 0.0
         self.calls_ended = 0
+        self.keeping_error = ""
+        """Why ended calls can't become rows at present, or empty; they wait in memory, and the journal has them."""
+
+    @property
+    def calls_held(self) -> int:
+        """Ended calls that have not become rows yet."""
+        return len(self._to_keep)
 
     def replay(self, decode: Callable[[bytes, float], ev.Event | None]) -> float | None:
         """Take up the journal where the last daemon left it; when it last heard Asterisk, None if it never did.
@@ -131,8 +138,10 @@ class Capture:
                 kept = None if new is None else await self._registrations.keep(new)
             except StorageError as error:
                 _log.error("call_not_kept", call_id=new.call_id if new else "", error=str(error), remedy="tried again")
+                self.keeping_error = str(error)
                 await asyncio.sleep(KEEP_AGAIN)
                 continue
+            self.keeping_error = ""
             self._to_keep.popleft()
             if ended_ids:
                 self._journal.ended(ended_ids)

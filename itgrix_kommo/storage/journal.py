@@ -5,16 +5,21 @@ cache per network chunk, some microseconds, and nothing that was received is los
 brought to the disk, off the event loop; a power cut costs what came since.
 
 A call that was kept leaves a remark, ``# ended`` with all its ids, by which a replay knows what to pass over. A file
-goes when nothing alive began before its end.
+before whose end nothing alive began moves aside, into ``ended``, where the timeline looks (see `ended_calls`).
+
+While nothing can be written, on a full disk, what is heard waits in memory, and is written once there is room again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import os
 import re
-from collections.abc import Iterable
+import zlib
+from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +34,14 @@ SEGMENT_BYTES = 4 << 20
 SYNC_EVERY = 1.0
 """Seconds between bringing the journal to the disk: what a power cut may cost."""
 
+MOST_HELD = 64 << 20
+"""Bytes that wait in memory while they can't be written; three thousand calls. Beyond them the oldest are let go."""
+
+ENDED = "ended"
+"""The directory, within the journal's, of the files that no live call needs."""
+
 _ENDED = b"# ended "
-_SEGMENT = re.compile(r"(\d{8})\.trace\Z")
+_SEGMENT = re.compile(r"\d{8}\.trace(?:\.gz)?\Z")
 
 _log = structlog.get_logger(__name__)
 
@@ -50,18 +61,23 @@ class Journal:
         self._segment_bytes = segment_bytes
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._segments = sorted(path for path in directory.iterdir() if _SEGMENT.match(path.name))
+            self._segments = segments_of(directory)
+            numbers = [int(path.name[:8]) for path in (*self._segments, *segments_of(directory / ENDED))]
         except OSError as error:
             raise StorageError(f"{directory} can't be used: {error.strerror}: let the daemon's user own it") from error
         self._last_at = {path: path.stat().st_mtime for path in self._segments}
-        self._number = int(_SEGMENT.match(self._segments[-1].name)[1]) if self._segments else 0  # type: ignore[index]
+        self._number = max(numbers, default=0)
         self._file: int | None = None
         self._size = 0
         self._unsynced = False
-        self._complained = False
+        self._held: deque[bytes] = deque()
+        self._lost = 0
+        self.held_bytes = 0
+        self.error = ""
+        """Why nothing can be written at present, or empty; `held_bytes` wait for it."""
 
     def append(self, received: Iterable[tuple[float, bytes]]) -> None:
-        """Keep frames with the times of their arrival. A full disk is told once, and costs the journal alone."""
+        """Keep frames with the times of their arrival. A full disk is told once, and delays the writing alone."""
         records = b"".join([encode(at, frame) for at, frame in received])
         self._write(records)
 
@@ -71,27 +87,21 @@ class Journal:
 
     def read(self) -> Left:
         """All that is there. What can't be read of it is told in the log and left out."""
-        frames: list[Recorded] = []
-        ended: set[str] = set()
-        for path in self._segments:
-            try:
-                text = path.read_bytes()
-                text = text[: text.rfind(b"\n\n") + 2]  # a message without its empty line was cut off by a power cut
-                frames += parse(text, path.name)
-            except (OSError, TraceError) as error:
-                _log.error("journal_unreadable", error=str(error), remedy="calls of that moment may be missing")
-                continue
-            for line in text.split(b"\n"):
-                if line.startswith(_ENDED):
-                    ended.update(line[len(_ENDED) :].decode("utf-8", "replace").split(" "))
-        return Left(frames, frozenset(ended))
+        return read_segments(self._segments)
 
     def forget_before(self, at: float) -> None:
-        """Let files go whose last frame came before `at`: nothing alive began earlier."""
+        """Move files aside whose last frame came before `at`: nothing alive began earlier."""
         for path in [path for path in self._segments if self._last_at[path] < at]:
             if path == self._current():
                 continue
-            path.unlink(missing_ok=True)
+            try:
+                (self._directory / ENDED).mkdir(mode=0o700, exist_ok=True)
+                path.rename(self._directory / ENDED / path.name)
+            except FileNotFoundError:
+                pass  # somebody has tidied up: there is nothing to keep any more
+            except OSError as error:
+                _log.error("journal_not_moved", error=f"{path}: {error.strerror}", remedy="tried again")
+                return
             self._segments.remove(path)
             del self._last_at[path]
 
@@ -102,6 +112,8 @@ class Journal:
             await self.sync()
 
     async def sync(self) -> None:
+        if self._held:
+            self._write_held()
         if self._unsynced and self._file is not None:
             self._unsynced = False
             try:
@@ -110,6 +122,11 @@ class Journal:
                 self._complain(error)
 
     def close(self) -> None:
+        if self._held:
+            _log.error("journal_lost", bytes=self.held_bytes, remedy="calls that were under way are incomplete")
+        self._close_file()
+
+    def _close_file(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -118,18 +135,36 @@ class Journal:
         return self._segments[-1] if self._file is not None else None
 
     def _write(self, records: bytes) -> None:
+        """Behind what waits already, so that the order stays."""
+        self._held.append(records)
+        self.held_bytes += len(records)
+        self._write_held()
+        while self.held_bytes > MOST_HELD:
+            if not self._lost:
+                _log.error("journal_lost", remedy="free disk space; a crash now would forget calls under way")
+            lost = self._held.popleft()
+            self.held_bytes -= len(lost)
+            self._lost += len(lost)
+
+    def _write_held(self) -> None:
         try:
-            file = self._file
-            if file is None or self._size >= self._segment_bytes:
-                file = self._begin_segment()
-            while records:
-                records = records[os.write(file, records) :]
-            self._size = os.lseek(file, 0, os.SEEK_CUR)
-            self._unsynced = True
-            self._complained = False
+            while self._held:
+                file = self._file
+                if file is None or self._size >= self._segment_bytes:
+                    file = self._begin_segment()
+                records = self._held[0]
+                while records:
+                    records = records[os.write(file, records) :]
+                self._size += len(self._held[0])
+                self.held_bytes -= len(self._held.popleft())
+                self._unsynced = True
         except OSError as error:
             self._cut_back()
             self._complain(error)
+            return
+        if self.error:
+            _log.info("journal_written_again", lost_bytes=self._lost)
+            self.error, self._lost = "", 0
 
     def _cut_back(self) -> None:
         """Half a message on a full disk would swallow the beginning of the next one."""
@@ -142,7 +177,7 @@ class Journal:
         ended = self._current()
         if ended is not None:
             self._last_at[ended] = ended.stat().st_mtime
-        self.close()
+        self._close_file()
         self._number += 1
         path = self._directory / f"{self._number:08}.trace"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -152,10 +187,36 @@ class Journal:
         return self._file
 
     def _complain(self, error: OSError) -> None:
-        if not self._complained:
-            self._complained = True
+        if not self.error:
             _log.error(
                 "journal_not_written",
                 error=f"{self._directory}: {error.strerror}",
                 remedy="free disk space; calls are heard all the same, but a crash would forget those under way",
             )
+        self.error = f"{self._directory}: {error.strerror}"
+
+
+def segments_of(directory: Path) -> list[Path]:
+    """The files of a journal in their order, compressed ones among them; none where there is no such directory."""
+    try:
+        return sorted(path for path in directory.iterdir() if _SEGMENT.match(path.name))
+    except FileNotFoundError:
+        return []
+
+
+def read_segments(paths: Sequence[Path]) -> Left:
+    """What these files hold. What can't be read of it is told in the log and left out."""
+    frames: list[Recorded] = []
+    ended: set[str] = set()
+    for path in paths:
+        try:
+            text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            text = text[: text.rfind(b"\n\n") + 2]  # a message without its empty line was cut off by a power cut
+            frames += parse(text, path.name)
+        except (OSError, EOFError, zlib.error, TraceError) as error:
+            _log.error("journal_unreadable", error=str(error), remedy="calls of that moment may be missing")
+            continue
+        for line in text.split(b"\n"):
+            if line.startswith(_ENDED):
+                ended.update(line[len(_ENDED) :].decode("utf-8", "replace").split(" "))
+    return Left(frames, frozenset(ended))
