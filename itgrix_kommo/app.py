@@ -41,6 +41,7 @@ from itgrix_kommo.pipeline.rules import Rules, unlisted
 from itgrix_kommo.pipeline.stages import LiveStages
 from itgrix_kommo.recordings.archive import Recordings
 from itgrix_kommo.recordings.serving import routes as recording_routes
+from itgrix_kommo.service_manager import ServiceManager
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.journal import Journal
 from itgrix_kommo.storage.phonebook import PhonebookRows
@@ -88,8 +89,9 @@ def _replacing(config: Config, sides: set[str]) -> Callable[[str], str]:
 class Daemon:
     """One node: listens to its Asterisk, keeps what it hears, and registers it in Kommo."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, service_manager: ServiceManager | None = None) -> None:
         self.config = config
+        self._service_manager = service_manager or ServiceManager()
         self.plan = number_plan(config)
         self.tracker = Tracker(self.plan)
         self._stop = asyncio.Event()
@@ -182,6 +184,7 @@ class Daemon:
                     phonebook.run(),
                     warm_by_recent_callers(gate, registrations, phonebook),
                     archive.run(),
+                    self._service_manager.attend(outside.condition),
                     self._follow_fmc_patterns(),
                     self._fill_gaps(gaps, registrations, delivery),
                     *face.runs,
@@ -189,6 +192,7 @@ class Daemon:
                 workers = [tasks.create_task(one) for one in lasting]
                 await self._stop.wait()
                 _log.info("stopping")
+                self._service_manager.stopping()
                 listening.cancel()
                 # What was received is still fed, and what has ended is still kept.
                 await capturing
@@ -320,7 +324,7 @@ async def _keep_at_last(capture: Capture, phonebook: Phonebook) -> None:
 
 async def run(config: Config, on_ready: Callable[[str], None] = lambda _: None) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
-    daemon = Daemon(config)
+    daemon = Daemon(config, ServiceManager.of_environment())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)

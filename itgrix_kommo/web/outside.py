@@ -13,6 +13,7 @@ from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.transport import Transport
 from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.gate import Gate
+from itgrix_kommo.service_manager import Condition
 from itgrix_kommo.storage.registrations import Registrations
 from itgrix_kommo.web.health import Health
 from itgrix_kommo.web.metrics import Figures, HookRecord
@@ -34,10 +35,15 @@ class Outside:
     def parts(self) -> Mapping[str, Callable[[], Part]]:
         return {"asterisk": self._asterisk, "kommo": self._kommo, "storage": self._storage}
 
+    def condition(self) -> Condition:
+        fault, stops = self._capturing_fault(), self.gate.stops()
+        hearing = f"not capturing: {fault}" if fault else f"capturing, {len(self.tracker.calls)} live calls"
+        writing = f"not registering: {'; '.join(stops)}" if stops else "registering"
+        return Condition(not fault, f"{hearing}; {writing}")
+
     async def health(self) -> Health:
-        status = self.link.status
         return Health(
-            capturing_fault="" if status.connected else f"no link to Asterisk: {status.error or 'not connected yet'}",
+            capturing_fault=self._capturing_fault(),
             registering_stopped_by=tuple(self.gate.stops()),
             live_calls=len(self.tracker.calls),
             registrations=await self._counts(),
@@ -72,6 +78,10 @@ class Outside:
             return {}
         self._storage_error = ""
         return {state.value: count for state, count in counts.items()}
+
+    def _capturing_fault(self) -> str:
+        status = self.link.status
+        return "" if status.connected else f"no link to Asterisk: {status.error or 'not connected yet'}"
 
     def _asterisk(self) -> Part:
         status = self.link.status
