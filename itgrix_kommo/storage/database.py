@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from itgrix_kommo.errors import StorageError
+from itgrix_kommo.storage.schema import History, bring_up_to_date, is_up_to_date
 
 _REMEDIES = {
     "disk is full": "free disk space",
@@ -27,6 +30,8 @@ _REMEDIES = {
     "locked": "end what holds it open",
 }
 """By SQLite's own words."""
+
+_log = structlog.get_logger(__name__)
 
 metadata = sa.MetaData()
 
@@ -90,6 +95,14 @@ recordings = sa.Table(
 )
 
 
+LOCAL = History("local", "alembic_version", metadata)
+
+SETTING = "storage.url"
+
+MIGRATED_WITHIN = 10.0
+"""Seconds that a command waits for a daemon that has just started."""
+
+
 class Database:
     """An open database. Writers take turns, so that what is written in order is committed in order."""
 
@@ -120,12 +133,47 @@ class Database:
             sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         database = cls(engine, lock_file)
         try:
-            async with database.writing() as connection:
-                await connection.run_sync(metadata.create_all)
+            await database._prepare(beside_daemon=beside_daemon)
         except StorageError:
             await database.close()
             raise
         return database
+
+    async def _prepare(self, *, beside_daemon: bool) -> None:
+        """See to it that the tables are as this program knows them; a daemon at work has seen to it itself."""
+        if await self._is_up_to_date():
+            return
+        path = self._engine.url.database if self._engine.dialect.name == "sqlite" else None
+        turn = await self._turn_beside_daemon(Path(path)) if beside_daemon and path and path != ":memory:" else None
+        try:
+            async with self.writing() as connection:
+                if path:
+                    await connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver begins none for tables
+                if await connection.run_sync(bring_up_to_date, LOCAL, SETTING):
+                    _log.info("database_migrated", schema=LOCAL.revisions()[-1])
+        finally:
+            if turn is not None:
+                os.close(turn)
+
+    async def _is_up_to_date(self) -> bool:
+        async with self.reading() as connection:
+            return await connection.run_sync(is_up_to_date, LOCAL, SETTING)
+
+    async def _turn_beside_daemon(self, path: Path) -> int | None:
+        """The lock under which a command migrates; None where whoever held it was doing the same."""
+        deadline = time.monotonic() + MIGRATED_WITHIN
+        while True:
+            try:
+                return _claim(path)
+            except StorageError:
+                if await self._is_up_to_date():
+                    return None
+                if time.monotonic() > deadline:
+                    raise StorageError(
+                        f"{SETTING}: the daemon that uses {path} is of an older version: restart it "
+                        "(systemctl restart itgrix_amo), and it brings the database up to date"
+                    ) from None
+            await asyncio.sleep(0.1)
 
     async def close(self) -> None:
         await self._engine.dispose()

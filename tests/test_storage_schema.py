@@ -1,0 +1,170 @@
+"""The database's tables: made, completed and brought up to date, by whoever comes first and whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from itgrix_kommo.errors import StorageError
+from itgrix_kommo.storage import database as databases
+from itgrix_kommo.storage import schema
+from itgrix_kommo.storage.database import LOCAL, Database
+from itgrix_kommo.storage.registrations import Registrations, State
+from itgrix_kommo.storage.schema import History
+from itgrix_kommo.storage.tokens import Tokens
+from tests.pbx_servers import postgresql
+
+pytestmark = pytest.mark.xdist_group("databases")
+
+HEAD = LOCAL.revisions()[-1]
+EARLIER = sorted(Path(__file__).with_name("schemas").glob("local_*.sql"))
+"""Databases as each released version made them, with a few rows, and one of before there were revisions."""
+
+
+def url(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path}"
+
+
+def made_by(script: Path, path: Path) -> Path:
+    with sqlite3.connect(path) as connection:
+        connection.executescript(script.read_text())
+    connection.close()
+    return path
+
+
+def differences(connection: sa.Connection, history: History) -> list[object]:
+    context = MigrationContext.configure(
+        connection, opts={"version_table": history.version_table, "compare_server_default": True}
+    )
+    return list(compare_metadata(context, history.metadata))
+
+
+async def assert_as_known(database: Database) -> None:
+    async with database.reading() as connection:
+        assert await connection.run_sync(differences, LOCAL) == []
+        version = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    assert version == HEAD
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgresql() as (address, _):
+        yield address
+
+
+class TestRevisions:
+    def test_they_follow_each_other_as_their_files_are_named(self) -> None:
+        found = list(ScriptDirectory(str(LOCAL.directory)).walk_revisions())
+        assert [one.revision for one in reversed(found)] == LOCAL.revisions()
+
+    async def test_they_make_the_tables_that_the_program_knows(self, tmp_path: Path) -> None:
+        database = await Database.open(url(tmp_path / "itgrix.db"))
+        await assert_as_known(database)
+        await database.close()
+
+    @pytest.mark.parametrize("script", EARLIER, ids=lambda path: path.stem)
+    async def test_they_bring_each_earlier_database_up_to_date(self, script: Path, tmp_path: Path) -> None:
+        database = await Database.open(url(made_by(script, tmp_path / "itgrix.db")))
+        await assert_as_known(database)
+        registrations = Registrations(database, "pbx1")
+        known = await registrations.by_call("1.2")
+        assert known is not None
+        assert (known.call_id, known.state, known.progress) == ("1.1", State.DONE, {"steps": ["wanted"]})
+        assert [one.call_id for one in await registrations.due(1e12, limit=9)] == ["2.1"]
+        grant = await Tokens(database, "client").load()
+        assert grant is not None
+        assert grant.refresh_token == "refresh"
+        await database.close()
+
+    async def test_half_the_tables_of_before_are_completed(self, tmp_path: Path) -> None:
+        """The first start of an earlier version was cut short."""
+        with sqlite3.connect(tmp_path / "itgrix.db") as connection:
+            connection.execute("CREATE TABLE grants (client_id VARCHAR(64) NOT NULL PRIMARY KEY, "
+                               "access_token TEXT NOT NULL, refresh_token TEXT NOT NULL, expires_at DOUBLE NOT NULL, "
+                               "previous TEXT NOT NULL)")  # fmt: skip
+        connection.close()
+        database = await Database.open(url(tmp_path / "itgrix.db"))
+        await assert_as_known(database)
+        await database.close()
+
+    async def test_tables_of_an_unknown_past_are_refused(self, tmp_path: Path) -> None:
+        with sqlite3.connect(tmp_path / "itgrix.db") as connection:
+            connection.execute("CREATE TABLE grants (client_id VARCHAR(64) NOT NULL PRIMARY KEY)")
+        connection.close()
+        for _ in range(2):  # and the refusal changes nothing
+            with pytest.raises(StorageError, match=r"table grants has no access_token, .*: move that database away"):
+                await Database.open(url(tmp_path / "itgrix.db"))
+
+    async def test_a_database_of_a_newer_program_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "itgrix.db"
+        await (await Database.open(url(path))).close()
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.close()
+        with pytest.raises(StorageError, match=rf"storage\.url: its schema is 9999, .* knows {HEAD} at most"):
+            await Database.open(url(path))
+
+    async def test_what_was_cut_short_has_not_happened(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = made_by(EARLIER[0], tmp_path / "itgrix.db")
+        with sqlite3.connect(path) as connection:
+            before = list(connection.iterdump())
+        connection.close()
+
+        def fail(*_: object) -> None:
+            raise StorageError("the disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(schema, "_check_columns", fail)
+            with pytest.raises(StorageError, match="disk is full"):
+                await Database.open(url(path))
+        with sqlite3.connect(path) as connection:
+            assert list(connection.iterdump()) == before
+        connection.close()
+        database = await Database.open(url(path))
+        await assert_as_known(database)
+        await database.close()
+
+
+class TestSeveralAtOnce:
+    async def test_commands_on_a_new_file(self, tmp_path: Path) -> None:
+        opened = await asyncio.gather(
+            *(Database.open(url(tmp_path / "itgrix.db"), beside_daemon=True) for _ in range(4))
+        )
+        await assert_as_known(opened[0])
+        for one in opened:
+            await one.close()
+
+    async def test_nodes_on_a_new_postgresql(self, server: str) -> None:
+        opened = await asyncio.gather(*(Database.open(server) for _ in range(4)))
+        await assert_as_known(opened[0])
+        for one in opened:
+            await one.close()
+
+    async def test_a_command_changes_no_tables_under_an_older_daemon(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "itgrix.db"
+        daemon = await Database.open(url(path))
+        with sqlite3.connect(path) as connection:
+            connection.execute("DELETE FROM alembic_version")
+        connection.close()
+        monkeypatch.setattr(databases, "MIGRATED_WITHIN", 0.0)
+        with pytest.raises(StorageError, match="is of an older version: restart it"):
+            await Database.open(url(path), beside_daemon=True)
+        await daemon.close()
+        await (await Database.open(url(path), beside_daemon=True)).close()
+
+
+async def test_an_up_to_date_database_costs_no_alembic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await (await Database.open(url(tmp_path / "itgrix.db"))).close()
+    refuse: Callable[..., None] = pytest.fail
+    monkeypatch.setattr(schema, "_upgrade", refuse)
+    await (await Database.open(url(tmp_path / "itgrix.db"))).close()
