@@ -285,7 +285,7 @@ class TestTheVendorsDocument:
         call = ended(inbound(answered=False))
         asked = await self.asked(client, call)
         for hook, params in asked.items():
-            tried = params_for(CATALOGUE[hook].name, call, Progress.model_validate(client.row), CLIENT, rules())  # type: ignore[index]
+            tried = params_for(CATALOGUE[hook].name, call, Progress.model_validate(client.row), CLIENT, rules())  # type: ignore[index]  # the names of hooks
             assert tried is not None
             assert _but_call_full(tried) == _but_call_full(params), hook
 

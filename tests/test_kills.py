@@ -267,7 +267,7 @@ async def killed_at_random(starter: Starter, directory: Path) -> Sandbox:
             for _ in range(KILLS):
                 await node.start()
                 asked = sandbox.audit.total + dice.randrange(6, 16)  # five of them examine the account
-                await until(lambda asked=asked: sandbox.audit.total >= asked, node.log)  # type: ignore[misc]
+                await until(lambda asked=asked: sandbox.audit.total >= asked, node.log)  # type: ignore[misc]  # mypy can't infer a lambda's default
                 await asyncio.sleep(dice.uniform(0.0, 0.3))
                 await node.kill()
             await node.start()

@@ -48,7 +48,7 @@ class PickyTransport(Transport):
         path: str,
         *,
         priority: Priority,  # noqa: ARG002 (the transport's)
-        params: Sequence[tuple[str, str]] = (),  # noqa: ARG002
+        params: Sequence[tuple[str, str]] = (),  # noqa: ARG002 (the transport's)
         body: object = None,
     ) -> Answer:
         assert isinstance(body, list)

@@ -166,7 +166,7 @@ def test_the_ways_back_from_clients_and_leads_are_never_lost(deeds: list[tuple[o
                 listings.apply(change, None)
             case ("lead", ref, leads):
                 for lead in leads:  # type: ignore[attr-defined]  # as drawn above
-                    listings.add_lead(ref, lead)  # type: ignore[arg-type]
+                    listings.add_lead(ref, lead)  # type: ignore[arg-type]  # as drawn above
         _consistent(listings)
 
 

@@ -246,4 +246,4 @@ class TestOpening:
                 directories.open(path.with_name("gone.wav"))
             with pytest.raises(RecordingUnusable):
                 directories.open(path.parent)
-        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - as above

@@ -373,7 +373,7 @@ class TestOnce:
     @pytest.mark.parametrize("effect", ["disconnect", "truncated"])
     @pytest.mark.parametrize("path", KINDS)
     @pytest.mark.parametrize("committed", [True, False])
-    async def test_a_lost_answer_makes_nothing_twice(self, path: str, effect: Any, committed: bool) -> None:  # noqa: FBT001
+    async def test_a_lost_answer_makes_nothing_twice(self, path: str, effect: Any, *, committed: bool) -> None:
         if effect == "truncated" and not committed:
             return  # half of an answer is an answer to something done
         async with a_client(search_delay_s=0.3) as client:
@@ -387,7 +387,7 @@ class TestOnce:
             assert counts(client) == {"contacts": 1, "leads": 1, "calls": 1, "tasks": 1}
 
     @pytest.mark.parametrize("committed", [True, False])
-    async def test_a_lost_incoming_lead_is_found_again(self, client: Client, committed: bool) -> None:  # noqa: FBT001
+    async def test_a_lost_incoming_lead_is_found_again(self, client: Client, *, committed: bool) -> None:
         client.sandbox.faults.add(Fault(effect="disconnect", method="POST", path="*/unsorted/sip", committed=committed))
         call, by = ended(inbound()), rules(unsorted=True)
         with pytest.raises(KommoError):
@@ -397,7 +397,9 @@ class TestOnce:
         assert (len(client.account.unsorted), len(client.account.calls)) == (1, 1)
 
     @pytest.mark.parametrize("committed", [True, False])
-    async def test_a_lost_call_is_found_on_the_lead_where_kommo_put_it(self, client: Client, committed: bool) -> None:  # noqa: FBT001
+    async def test_a_lost_call_is_found_on_the_lead_where_kommo_put_it(
+        self, client: Client, *, committed: bool
+    ) -> None:
         await client.add_lead(await client.add_contact())
         client.sandbox.faults.add(Fault(effect="disconnect", method="POST", path="/api/v4/calls", committed=committed))
         call = ended(inbound())

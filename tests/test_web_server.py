@@ -17,7 +17,7 @@ from aiohttp.test_utils import unused_port
 from itgrix_kommo.errors import ConfigError
 from itgrix_kommo.web.bodies import read_bytes
 from itgrix_kommo.web.certificate import Certificate
-from itgrix_kommo.web.server import Doorkeeper, serving
+from itgrix_kommo.web.server import MOST_IDLE, Doorkeeper, serving
 from tests.web_face import PASSWORD, Served, face_of
 
 WITHIN = 8.0
@@ -129,6 +129,15 @@ async def ok(_: web.Request) -> web.Response:
     return web.Response(text="ok")
 
 
+class Silent:
+    """A connection on which nothing is asked."""
+
+    closed = False
+
+    def force_close(self) -> None:
+        self.closed = True
+
+
 class TestSlowClients:
     async def test_who_says_nothing_is_shown_out(self) -> None:
         keeper = Doorkeeper(request_within=0.2)
@@ -162,6 +171,15 @@ class TestSlowClients:
             async with asyncio.timeout(WITHIN):
                 assert (await reader.read()).endswith(b"ok")
             writer.close()
+
+    async def test_in_a_rush_only_who_was_there_before_is_shown_out(self) -> None:
+        before, rush = [Silent() for _ in range(MOST_IDLE)], [Silent() for _ in range(1000)]
+        keeper = Doorkeeper()
+        keeper.look(before)
+        keeper.look(before + rush)
+        assert not any(one.closed for one in before + rush)
+        keeper.look(before + rush)
+        assert [one.closed for one in before + rush] == [True] * 1000 + [False] * MOST_IDLE
 
     async def test_a_body_in_drops(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("itgrix_kommo.web.bodies.BODY_WITHIN", 0.2)

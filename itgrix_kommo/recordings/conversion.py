@@ -75,7 +75,7 @@ class _Worker:
     async def ask(self, job: Job) -> Made:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None  # noqa: S101 - both are pipes, as asked for above
-        assert stdout is not None  # noqa: S101
+        assert stdout is not None  # noqa: S101 - as above
         with suppress(ConnectionError):  # it died: its silence tells
             stdin.write(job.line())
             await stdin.drain()

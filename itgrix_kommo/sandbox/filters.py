@@ -8,7 +8,7 @@ from . import brackets, hal, matching
 from .records import Card, Kind, Note, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from .account import Account
     from .visit import Visit
@@ -97,8 +97,8 @@ def in_stage(tree: Mapping[str, Any], name: str, lead: Card) -> bool:
 def ordered(visit: Visit, records: Iterable[R], allowed: set[str]) -> list[R]:
     order = visit.query.get("order")
     by, way = next(iter(order.items())) if isinstance(order, dict) and order else ("id", "asc")
-    key: Callable[[R], tuple[int, int]] = lambda record: (getattr(record, by if by in allowed else "id"), record.id)  # noqa: E731
-    return sorted(records, key=key, reverse=way == "desc")
+    column = by if by in allowed else "id"
+    return sorted(records, key=lambda record: (getattr(record, column), record.id), reverse=way == "desc")
 
 
 def _filters(visit: Visit) -> Mapping[str, Any]:

@@ -56,17 +56,19 @@ class Doorkeeper:
     async def run(self, server: web.Server, every: float = _LOOK_EVERY) -> None:
         """Look at all connections, again and again."""
         while True:
-            self._look(server.connections)
+            self.look(server.connections)
             await asyncio.sleep(every)
 
-    def _look(self, connections: Sequence[Any]) -> None:
+    def look(self, connections: Sequence[Any]) -> None:
+        """Close those of these connections that have been idle for too long, or are too many."""
         now = asyncio.get_running_loop().time()
         idle = [one for one in connections if one not in self._busy]
+        # Who was not there at the last look may have asked already: in a rush his request is still unread.
+        old = [one for one in idle if one in self._leave_by]
         self._leave_by = {one: self._leave_by.get(one, now + self._request_within) for one in idle}
-        in_order = sorted(idle, key=lambda one: self._leave_by[one])
-        surplus = max(0, len(in_order) - MOST_IDLE)
-        for number, one in enumerate(in_order):
-            if number < surplus or self._leave_by[one] <= now:
+        longest_idle = sorted(old, key=lambda one: self._leave_by[one])
+        for number, one in enumerate(longest_idle):
+            if number < len(longest_idle) - MOST_IDLE or self._leave_by[one] <= now:
                 one.force_close()
 
 
