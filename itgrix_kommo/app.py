@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
-from sqlalchemy.engine import make_url
 
+from itgrix_kommo import log
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.ami.link import AmiLink
 from itgrix_kommo.ami.outbox import Received
@@ -42,7 +42,9 @@ from itgrix_kommo.pipeline.stages import LiveStages
 from itgrix_kommo.recordings.archive import Recordings
 from itgrix_kommo.recordings.serving import routes as recording_routes
 from itgrix_kommo.service_manager import ServiceManager
+from itgrix_kommo.storage.chronicle import Chronicle
 from itgrix_kommo.storage.database import Database
+from itgrix_kommo.storage.files import CHRONICLE, JOURNAL, LINK_KEY, RECORDINGS, home
 from itgrix_kommo.storage.journal import Journal
 from itgrix_kommo.storage.phonebook import PhonebookRows
 from itgrix_kommo.storage.recordings import RecordingTable, link_key
@@ -53,8 +55,6 @@ from itgrix_kommo.web.outside import Outside
 
 FMC_EVERY = 5.0
 """Seconds between looks at the file of FMC patterns."""
-
-DEFAULT_HOME = Path("/var/lib/itgrix_amo/itgrix.files")
 
 KEEP_WITHIN = 5.0
 """Seconds that the end of the daemon waits for its database."""
@@ -112,8 +112,7 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             database = await Database.open(config.storage.url.get_secret_value())
             stack.push_async_callback(database.close)
-            journal = Journal(_home(config.storage.url.get_secret_value()) / "journal")
-            stack.callback(journal.close)
+            journal = self._journal(stack)
             registrations = Registrations(database, config.node.name)
             limiter = Limiter(config.kommo.requests_per_second)
             # Kommo still counts what an earlier daemon asked in its last second.
@@ -141,7 +140,7 @@ class Daemon:
                 popup=config.business.popup,
                 phone_of=self.plan.client_phone,
                 full_of=lambda call: call_full(call, config.node.timezone, self._names(gate)),
-                is_unlisted=self._is_unlisted,
+                unlisted=self._unlisted,
             )
             stack.push_async_callback(live.close)
             followers: list[Callable[[Stage], None]] = [live.on_stage]
@@ -228,23 +227,33 @@ class Daemon:
         ami = self.config.ami
         return AmiSettings(ami.host, ami.port, ami.username, ami.secret.get_secret_value(), tls=ami.tls)
 
+    def _journal(self, stack: contextlib.AsyncExitStack) -> Journal:
+        """The journal of what Asterisk says; beside it the chronicle of what we do begins."""
+        files = home(self.config.storage.url.get_secret_value())
+        chronicle = Chronicle(files / CHRONICLE)
+        stack.callback(chronicle.close)
+        stack.callback(log.follow(chronicle.hear))
+        journal = Journal(files / JOURNAL)
+        stack.callback(journal.close)
+        return journal
+
     async def _archive(self, stack: contextlib.AsyncExitStack, database: Database) -> Recordings:
         """The recordings; where they can't be converted, the files themselves are served."""
         settings = self.config.recordings
-        home = _home(self.config.storage.url.get_secret_value())
+        files = home(self.config.storage.url.get_secret_value())
         secret = settings.link_secret
-        key = secret.get_secret_value().encode() if secret is not None else link_key(home / "link.key")
-        archive = Recordings(settings, RecordingTable(database), key=key, cache=home / "recordings")
+        key = secret.get_secret_value().encode() if secret is not None else link_key(files / LINK_KEY)
+        archive = Recordings(settings, RecordingTable(database), key=key, cache=files / RECORDINGS)
         stack.push_async_callback(archive.close)
         try:
             await archive.start()
         except OSError as error:
-            _log.error("recordings_not_converted", error=str(error), remedy=f"let the daemon's user own {home}")
+            _log.error("recordings_not_converted", error=str(error), remedy=f"let the daemon's user own {files}")
         return archive
 
-    def _is_unlisted(self, call: Call, phone: str) -> bool:
+    def _unlisted(self, call: Call, phone: str) -> str:
         numbers = self.config.numbers
-        return bool(unlisted(call, phone, blacklist=numbers.blacklist, whitelist=numbers.whitelist))
+        return unlisted(call, phone, blacklist=numbers.blacklist, whitelist=numbers.whitelist)
 
     @staticmethod
     def _names(gate: Gate) -> Mapping[int, str]:
@@ -330,12 +339,6 @@ async def run(config: Config, on_ready: Callable[[str], None] = lambda _: None) 
         loop.add_signal_handler(number, daemon.stop)
     _log.info("starting", node=config.node.name, started_at=time.time())
     await daemon.run(on_ready)
-
-
-def _home(url: str) -> Path:
-    """Where the daemon keeps its files: beside the SQLite file, by its name; else in the daemon's own directory."""
-    file = make_url(url).database if url.startswith("sqlite") else None
-    return Path(file).with_suffix(".files") if file else DEFAULT_HOME
 
 
 def _tell(followers: Sequence[Callable[[Stage], None]], stage: Stage) -> None:

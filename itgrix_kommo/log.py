@@ -12,8 +12,8 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 from urllib.parse import quote, quote_plus
 
 import structlog
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Level = Literal["debug", "info", "warning", "error"]
 Output = Literal["json", "console"]
+
+Follower: TypeAlias = Callable[[str, Mapping[str, Any]], None]
+"""Is told the level and the unmasked fields of each of our own lines, whether the log's level lets it pass or not."""
 
 MASK: Final = "[masked]"
 
@@ -157,6 +160,24 @@ def _json_line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     return json.dumps(event, ensure_ascii=False).translate(_ESCAPED_IN_JSON)
 
 
+_followers: Final[list[Follower]] = []
+
+
+def follow(follower: Follower) -> Callable[[], None]:
+    """Tell `follower` each line from now on; gives what ends it."""
+    _followers.append(follower)
+    return lambda: _followers.remove(follower)
+
+
+def _tell_followers(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    if _followers:
+        level = "error" if method == "exception" else method
+        fields = {**structlog.contextvars.get_contextvars(), **event}
+        for follower in _followers:
+            follower(level, fields)
+    return event
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging calls it so
         # The standard one prints message and arguments, past the mask.
@@ -178,6 +199,7 @@ _shared: Final[list[Processor]] = [
 ]
 # One list for the life of the process: loggers that were used before a reload hold on to it.
 _ours: Final[list[Processor]] = [
+    _tell_followers,
     structlog.stdlib.filter_by_level,
     structlog.stdlib.PositionalArgumentsFormatter(),
     *_shared,

@@ -31,7 +31,8 @@ class Screen:
     def __init__(self) -> None:
         self.shown: list[tuple[str, list[int]]] = []
 
-    def show(self, phone: str, users: Collection[int]) -> None:
+    def show(self, phone: str, users: Collection[int], *, call_id: str = "") -> None:
+        assert call_id
         self.shown.append((phone, list(users)))
 
 
@@ -46,7 +47,7 @@ class Stand:
             popup=popup,
             phone_of=str,
             full_of=call_full,
-            is_unlisted=lambda _call, phone: phone == "+70000000000",
+            unlisted=lambda _call, phone: "on the blacklist" if phone == "+70000000000" else "",
         )
 
     def hook(self, name: str, answer: str) -> None:

@@ -145,6 +145,8 @@ class Customizer:
             log.info("hook_printed", text=text)
         match answer:
             case Data(data):
+                changed = {key: value for key, value in data.items() if key not in params or params[key] != value}
+                log.debug("hook_answered", changed=changed, seconds=round(seconds, 3))
                 verdict = Verdict(hook, data, answer, seconds, text)
             case Cancelled():
                 log.info("hook_cancelled", meaning=f"cancelled by customization: {spec.cancels}")

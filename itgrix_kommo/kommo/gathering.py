@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import Context
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Gathering(Generic[Q, A]):
         turn: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, turn))
         if self._rounds is None:
-            self._rounds = asyncio.create_task(self._go_round(), name="gathering")
+            # A context of its own: what is done for many is not to be told as the first one's.
+            self._rounds = asyncio.create_task(self._go_round(), name="gathering", context=Context())
         return await turn
 
     async def _go_round(self) -> None:

@@ -37,6 +37,7 @@ class _Popup:
     phone: str
     users: tuple[int, ...]
     dies_at: float
+    call_id: str = ""
     is_suspect: bool = False
 
 
@@ -58,8 +59,8 @@ class Popups:
         self.shown = 0
         self.lost = 0
 
-    def show(self, phone: str, users: Collection[int]) -> None:
-        """Show `phone` to these users; Kommo finds out by itself whose it is.
+    def show(self, phone: str, users: Collection[int], *, call_id: str = "") -> None:
+        """Show `phone` to these users; Kommo finds out by itself whose it is. The log tells it by `call_id`.
 
         Raises ValueError without users, which to Kommo would mean everybody, and without a phone.
         """
@@ -67,7 +68,7 @@ class Popups:
             message = "a pop-up needs a phone and the ids of the users who shall see it"
             raise ValueError(message)
         dies_at = asyncio.get_running_loop().time() + LIFE
-        self._waiting.append(_Popup(phone, tuple(sorted(set(users))), dies_at))
+        self._waiting.append(_Popup(phone, tuple(sorted(set(users))), dies_at, call_id))
         self._news.set()
 
     async def run(self) -> None:
@@ -97,7 +98,7 @@ class Popups:
                 self._lose(self._under_way, str(error))
         except KommoError as error:
             if error.status is not None and error.status < 300:  # done, whatever the answer's body is
-                self.shown += len(self._under_way)
+                self._have_shown()
                 return
             if self._under_way:
                 self._lose(self._under_way, str(error))
@@ -105,7 +106,13 @@ class Popups:
                 self._lose(self._waiting, str(error))
                 self._waiting.clear()
         else:
-            self.shown += len(self._under_way)
+            self._have_shown()
+
+    def _have_shown(self) -> None:
+        self.shown += len(self._under_way)
+        for one in self._under_way:
+            if one.call_id:
+                _log.debug("popup_shown", call_id=one.call_id, users=one.users)
 
     def _body(self) -> object:
         """What goes out, in the moment it may."""
@@ -131,3 +138,6 @@ class Popups:
         if popups:
             self.lost += len(popups)
             _log.warning("popups_lost", popups=len(popups), error=why)
+            for one in popups:
+                if one.call_id:
+                    _log.debug("popup_not_shown", call_id=one.call_id, users=one.users, reason=why)

@@ -17,6 +17,7 @@ from itgrix_kommo.calls import events as ev
 from itgrix_kommo.calls.call import Call, Stage, StageName
 from itgrix_kommo.calls.tracker import Tracker
 from itgrix_kommo.errors import StorageError
+from itgrix_kommo.pipeline.intake import why_not
 from itgrix_kommo.storage.journal import Journal
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations
 
@@ -164,8 +165,11 @@ class Capture:
             call = stage.call
             _log.debug("stage", call_id=call.id, stage=stage.name.value, conversation=stage.conversation_id)
             if stage.name is StageName.CALL_ENDED:
+                new = self._keep(call)
                 self._tell(call)
-                self._to_keep.append((self._keep(call), call.aliases))
+                if new is None:
+                    _log.info("call_not_registered", call_id=call.id, reason=why_not(call), ids=sorted(call.aliases))
+                self._to_keep.append((new, call.aliases))
                 self._to_keep_news.set()
             elif (early := self._keep_early(stage)) is not None:
                 self._to_keep.append((early, frozenset()))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import structlog
 
-from itgrix_kommo.calls.call import Call, CallType
+from itgrix_kommo.calls.call import Call
 from itgrix_kommo.calls.cel import calls_of
 from itgrix_kommo.calls.events import Event, Resync
 from itgrix_kommo.calls.live_calls import STALE_AFTER
@@ -25,7 +25,7 @@ from itgrix_kommo.calls.numbers import NumberPlan
 from itgrix_kommo.config import PbxDatabase
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pbx.cel import PbxCalls, WholeCall
-from itgrix_kommo.pipeline.intake import registration_of
+from itgrix_kommo.pipeline.intake import registration_of, why_not
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 
 MOST_WAITING = 40
@@ -132,7 +132,7 @@ class History:
     async def _take_call(self, call: Call) -> Read:
         new = self._keep(call, self._plan)
         if new is None:
-            return self._read(call, Fate.SKIPPED, _why_not(call))
+            return self._read(call, Fate.SKIPPED, why_not(call))
         await self._wait_in_line()
         new = dataclasses.replace(new, call={**new.call, HISTORY: True})
         if await self._registrations.keep(new) is None:
@@ -227,9 +227,3 @@ def moment(text: str, zone: tzinfo | None) -> float:
         raise ValueError(
             f'{text[:40]!r} is no time: write "2026-11-22 14:00:00", Unix seconds, or "2026-11-22T14:00:00+03:00"'
         ) from None
-
-
-def _why_not(call: Call) -> str:
-    if call.type is CallType.LOCAL:
-        return "between employees"
-    return "between two who are no employees"

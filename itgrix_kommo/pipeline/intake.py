@@ -34,6 +34,11 @@ def registration_of(call: Call, plan: NumberPlan) -> NewRegistration | None:
     )
 
 
+def why_not(call: Call) -> str:
+    """Why `registration_of` has no row for it."""
+    return "between employees" if call.type is CallType.LOCAL else "between two who are no employees"
+
+
 def early_registration_of(
     stage: Stage, plan: NumberPlan, create_at: Literal["ringing", "answered", "end"]
 ) -> NewRegistration | None:

@@ -25,11 +25,14 @@ _log = structlog.get_logger(__name__)
 
 
 class PopupScreen(Protocol):
-    def show(self, phone: str, users: Collection[int]) -> None: ...
+    def show(self, phone: str, users: Collection[int], *, call_id: str = "") -> None: ...
 
 
 class LiveStages:
-    """`phone_of` makes the number that is written from the raw one, `full_of` the payload that customizations get."""
+    """`phone_of` makes the number that is written from the raw one, `full_of` the payload that customizations get.
+
+    `unlisted` says why the lists keep a call with this number out of the CRM, or nothing.
+    """
 
     def __init__(
         self,
@@ -39,14 +42,14 @@ class LiveStages:
         popup: Literal["ringing", "answered", "off"],
         phone_of: Callable[[str], str],
         full_of: Callable[[Call], dict[str, Any]],
-        is_unlisted: Callable[[Call, str], bool],
+        unlisted: Callable[[Call, str], str],
     ) -> None:
         self._hooks = hooks
         self._popups = popups
         self._popup_at = _POPUP_AT.get(popup)
         self._phone_of = phone_of
         self._full_of = full_of
-        self._is_unlisted = is_unlisted
+        self._unlisted = unlisted
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._count = 0
         self._shown: set[tuple[str, int]] = set()
@@ -94,21 +97,33 @@ class LiveStages:
             given = {"phone": self._phone_of(call.client.number), "call_full": self._full_of(call), "call_stage": name}
             verdict = await self._hooks.call("process_client_phone", given, call_id=call.id)
             phone = str(verdict.data["phone"]) if verdict.data else ""
-            if self._is_unlisted(call, phone):
+            if reason := self._unlisted(call, phone):
+                self._not_shown(users, reason)
                 return
             asked = {"call_full": given["call_full"], "call_stage": name}
             wanted = await self._hooks.call("need_registration", asked, call_id=call.id)
             if wanted.data is not None and not wanted.data["result"]:
-                return
-            if phone and users:
-                self._popups.show(phone, users)
+                self._not_shown(users, "need_registration said no")
+            elif not phone:
+                self._not_shown(users, "the client's number is hidden")
+            elif users:
+                self._popups.show(phone, users, call_id=call.id)
+
+    @staticmethod
+    def _not_shown(users: list[int], reason: str) -> None:
+        if users:
+            _log.debug("popup_not_shown", users=users, reason=reason)
 
     def _viewers(self, stage: Stage) -> list[int]:
         """Whose phone this conversation rings, if he is to see the caller now and has not yet."""
         if stage.name is not self._popup_at or stage.call.type is not CallType.INCOMING:
             return []
         conversation = stage.call.conversation(stage.conversation_id)
-        user = conversation.user if conversation is not None else None
-        if user is None or (stage.call.id, user.id) in self._shown:
+        if conversation is None:
             return []
-        return [user.id]
+        user = conversation.user
+        if user is None:
+            reason = f"{conversation.channel.name} is no employee's phone (employees)"
+            _log.debug("popup_not_shown", call_id=stage.call.id, users=[], reason=reason)
+            return []
+        return [] if (stage.call.id, user.id) in self._shown else [user.id]
