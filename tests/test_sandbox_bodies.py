@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itgrix_kommo.sandbox import Kind, ManualClock, Switches, brackets
+from itgrix_kommo.kommo import brackets
+from itgrix_kommo.sandbox import Kind, ManualClock, Switches
 from itgrix_kommo.sandbox.account import Account
 from itgrix_kommo.sandbox.activity_bodies import (
     CallBody,

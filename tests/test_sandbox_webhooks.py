@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from itgrix_kommo.sandbox import Kind, brackets
+from itgrix_kommo.kommo import brackets
+from itgrix_kommo.sandbox import Kind
 from itgrix_kommo.sandbox.delivery import Delivery, pause_before_next
 from tests.test_sandbox import ANN, BORIS, PHONE, Api, opened, phones
 from tests.test_sandbox_faults import until

@@ -6,9 +6,11 @@ to refresh what is remembered, never to write on their word.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from itgrix_kommo.kommo import brackets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -19,11 +21,9 @@ EVENTS = (
 )
 """What to subscribe to, that the changes below come in."""
 
-MOST_PAIRS, DEEPEST = 20_000, 8
-"""Kommo tells of a few cards at once: a longer form is none of Kommo's. Keys that go deeper are of no use to us."""
+MOST_PAIRS = 20_000
+"""Kommo tells of a few cards at once: a longer form is none of Kommo's."""
 
-_KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)\Z")
-_STEP = re.compile(r"\[([^\[\]]*)\]")
 _TYPES: dict[str, Literal["contacts", "companies"]] = {"contact": "contacts", "company": "companies"}
 
 
@@ -65,9 +65,10 @@ Change: TypeAlias = ClientTold | ClientGone | LeadTold | LeadGone
 
 def changes_of(form: Iterable[tuple[str, str]], account_id: int) -> list[Change]:
     """What the form tells, in its order; nothing where it is not of this account or makes no sense."""
-    tree = _nested(form)
+    pairs = list(islice(form, MOST_PAIRS + 1))
+    tree = brackets.parse(pairs) if len(pairs) <= MOST_PAIRS else {}
     account = tree.get("account")
-    if not isinstance(account, dict) or _whole(account.get("id")) != account_id:
+    if not isinstance(account, dict) or brackets.whole(account.get("id")) != account_id:
         return []
     return [*_clients(tree.get("contacts")), *_leads(tree.get("leads"))]
 
@@ -75,19 +76,19 @@ def changes_of(form: Iterable[tuple[str, str]], account_id: int) -> list[Change]
 def _clients(actions: object) -> Iterator[Change]:
     for action, item in _items(actions):
         noun = _TYPES.get(str(item.get("type", "contact")))
-        client_id = _whole(item.get("id"))
+        client_id = brackets.whole(item.get("id"))
         if noun is None or client_id is None:
             continue
         if action == "delete":
             yield ClientGone(noun, client_id)
         elif action in {"add", "update", "restore"}:
-            name, responsible = str(item.get("name", "")), _whole(item.get("responsible_user_id")) or 0
+            name, responsible = str(item.get("name", "")), brackets.whole(item.get("responsible_user_id")) or 0
             yield ClientTold(noun, client_id, name, responsible, tuple(_phones(item.get("custom_fields"))))
 
 
 def _leads(actions: object) -> Iterator[Change]:
     for action, item in _items(actions):
-        lead_id, status_id = _whole(item.get("id")), _whole(item.get("status_id"))
+        lead_id, status_id = brackets.whole(item.get("id")), brackets.whole(item.get("status_id"))
         if lead_id is None:
             continue
         if action == "delete":
@@ -96,9 +97,9 @@ def _leads(actions: object) -> Iterator[Change]:
             yield LeadTold(
                 lead_id,
                 str(item.get("name", "")),
-                _whole(item.get("pipeline_id")) or 0,
+                brackets.whole(item.get("pipeline_id")) or 0,
                 status_id,
-                _whole(item.get("responsible_user_id")) or 0,
+                brackets.whole(item.get("responsible_user_id")) or 0,
             )
 
 
@@ -118,32 +119,3 @@ def _phones(fields: object) -> Iterator[str]:
                 text = value.get("value") if isinstance(value, dict) else value
                 if isinstance(text, str):
                     yield text
-
-
-def _nested(form: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """``contacts[add][0][id]=1`` as nested mappings; empty where there is more than any webhook has."""
-    tree: dict[str, Any] = {}
-    for count, (key, value) in enumerate(form):
-        match = _KEY.match(key)
-        steps = [match[1], *_STEP.findall(match[2])] if match else []
-        if count >= MOST_PAIRS:
-            return {}
-        if 0 < len(steps) <= DEEPEST:
-            _plant(tree, steps, value)
-    return tree
-
-
-def _plant(tree: dict[str, Any], steps: list[str], value: str) -> None:
-    node = tree
-    for step in steps[:-1]:
-        child = node.setdefault(step or str(len(node)), {})
-        if not isinstance(child, dict):
-            return  # `a=1&a[b]=2`: as in PHP, what can't be nested is lost
-        node = child
-    node[steps[-1] or str(len(node))] = value
-
-
-def _whole(value: object) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 19:
-        return int(value)
-    return None

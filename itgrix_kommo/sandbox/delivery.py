@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from . import brackets
+from itgrix_kommo.kommo import brackets
 
 if TYPE_CHECKING:
     from .account import Account

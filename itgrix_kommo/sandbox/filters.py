@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import brackets, hal, matching
+from itgrix_kommo.kommo import brackets
+
+from . import hal, matching
 from .records import Card, Kind, Note, Task
 
 if TYPE_CHECKING:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import brackets, filters, hal
+from itgrix_kommo.kommo import brackets
+
+from . import filters, hal
 from .activity_bodies import LinkBody
 from .bodies import parse_items, request_id
 from .card_bodies import (

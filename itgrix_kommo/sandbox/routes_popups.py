@@ -5,7 +5,9 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from . import brackets, matching
+from itgrix_kommo.kommo import brackets
+
+from . import matching
 from .problems import ApiError
 from .records import Popup
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from itgrix_kommo.kommo import brackets
+
 from . import (
-    brackets,
     page,
     routes_account,
     routes_activity,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
 
-from . import brackets
+from itgrix_kommo.kommo import brackets
+
 from .problems import ApiError
 
 if TYPE_CHECKING:

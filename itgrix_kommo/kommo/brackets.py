@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-_KEY = re.compile(r"^([^\[\]]+)((?:\[[^\[\]]*\])*)$")
+_KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)\Z")
 _STEP = re.compile(r"\[([^\[\]]*)\]")
 _LONGEST_NUMBER = 18  # digits
 _DEEPEST = 8  # Kommo's own keys go six deep; a hostile key must not build a tower
