@@ -375,14 +375,13 @@ class TestKeeping:
     async def test_a_row_that_can_not_be_read_is_let_go(self, database: Database, desk: Desk) -> None:
         desk.book.learn(PHONE, Client("contacts", 5501, "Ann", 0, (PHONE,)))
         await desk.book.flush()
-        async with database.writing() as connection:
-            odd: list[Any] = [{}, {"phone": "b", "clients": [], "told_at": 1}, [], "x"]
-            rows = [{"phone": name, "listing": one, "used_at": 1.0} for name, one in zip("abcd", odd, strict=True)]
-            await connection.execute(sa.insert(phonebook), rows)
+        odd: list[Any] = [{}, {"phone": "b", "clients": [], "told_at": 1}, [], "x"]
+        rows = [{"phone": name, "listing": one, "used_at": 1.0} for name, one in zip("abcd", odd, strict=True)]
+        await database.write(lambda connection: connection.execute(sa.insert(phonebook), rows))
         await desk.book.load()
         assert len(desk.book) == 1
-        async with database.reading() as connection:
-            assert (await connection.execute(sa.select(sa.func.count()).select_from(phonebook))).scalar() == 1
+        count = sa.select(sa.func.count()).select_from(phonebook)
+        assert await database.read(lambda connection: connection.execute(count).scalar()) == 1
 
 
 async def test_a_caller_who_stays_on_the_line_waits_for_no_backfill(

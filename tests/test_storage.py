@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from itgrix_kommo.errors import StorageError
@@ -238,6 +241,59 @@ class TestRegistrations:
         assert await registrations.retry(first, now=0.0)
         assert not await registrations.retry(second, now=0.0)
         assert [one.id for one in await registrations.due(1e12, limit=10)] == [first]
+
+
+class TestTransactions:
+    """Who waits for the database together shares a transaction, and nothing else."""
+
+    async def test_one_that_fails_takes_no_other_with_it(self, database: Database) -> None:
+        registrations = Registrations(database, "pbx1")
+
+        def broken(connection: sa.Connection) -> None:
+            connection.execute(sa.text("UPDATE registrations SET reason = 'half done'"))
+            connection.execute(sa.text("SELECT * FROM nowhere"))
+
+        first, failure, second = await asyncio.gather(
+            registrations.keep(row("1.1")),
+            database.write(broken),
+            registrations.keep(row("2.1")),
+            return_exceptions=True,
+        )
+        assert isinstance(failure, StorageError)
+        assert [(one.id, one.reason) for one in await registrations.latest(5)] == [(second, ""), (first, "")]
+
+    async def test_a_fault_of_ours_is_theirs_who_asked(self, database: Database) -> None:
+        def broken(_: sa.Connection) -> None:
+            raise ZeroDivisionError
+
+        results = await asyncio.gather(
+            *(database.read(broken) for _ in range(2)), database.read(lambda _: "found"), return_exceptions=True
+        )
+        assert [type(one) for one in results] == [ZeroDivisionError, ZeroDivisionError, str]
+
+    async def test_a_file_that_another_holds_is_told_in_words_and_waited_for_once(
+        self, database: Database, tmp_path: Path
+    ) -> None:
+        registrations = Registrations(database, "pbx1")
+        await database.read(lambda connection: connection.execute(sa.text("PRAGMA busy_timeout=50")))
+        other = sqlite3.connect(tmp_path / "itgrix.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        failures = await asyncio.gather(
+            *(registrations.keep(row(f"{number}.1")) for number in range(3)), return_exceptions=True
+        )
+        assert [str(one) for one in failures] == [
+            "storage.url: the database failed: database is locked: end what holds it open"
+        ] * 3
+        other.close()
+        await kept(registrations, row("1.1"))
+
+    async def test_who_gave_up_waiting_is_not_served(self, database: Database) -> None:
+        registrations = Registrations(database, "pbx1")
+        asked = [asyncio.create_task(registrations.keep(row(f"{number}.1"))) for number in range(2)]
+        await asyncio.sleep(0)
+        asked[1].cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert [one.call_id for one in await registrations.latest(5)] == ["0.1"]
 
 
 class TestOpening:

@@ -48,10 +48,9 @@ def differences(connection: sa.Connection, history: History) -> list[object]:
 
 
 async def assert_as_known(database: Database) -> None:
-    async with database.reading() as connection:
-        assert await connection.run_sync(differences, LOCAL) == []
-        version = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-    assert version == HEAD
+    assert await database.read(lambda connection: differences(connection, LOCAL)) == []
+    version = sa.text("SELECT version_num FROM alembic_version")
+    assert await database.read(lambda connection: connection.scalar(version)) == HEAD
 
 
 @pytest.fixture(scope="module")

@@ -6,19 +6,19 @@ import asyncio
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from itgrix_kommo.errors import StorageError
+from itgrix_kommo.storage.engines import Engine, FileEngine, ServerEngine, Work
 from itgrix_kommo.storage.schema import History, bring_up_to_date, is_up_to_date
+
+T = TypeVar("T")
 
 _REMEDIES = {
     "disk is full": "free disk space",
@@ -104,12 +104,14 @@ MIGRATED_WITHIN = 10.0
 
 
 class Database:
-    """An open database. Writers take turns, so that what is written in order is committed in order."""
+    """An open database. Writers take turns, so that what is written in order is committed in order.
 
-    def __init__(self, engine: AsyncEngine, lock_file: int | None) -> None:
+    What is done to it is a plain function of an SQLAlchemy connection; see `engines`.
+    """
+
+    def __init__(self, engine: Engine, lock_file: int | None) -> None:
         self._engine = engine
         self._lock_file = lock_file
-        self._turn = asyncio.Lock()
 
     @classmethod
     async def open(cls, url: str, *, beside_daemon: bool = False) -> Database:
@@ -118,46 +120,41 @@ class Database:
         Raises StorageError where it can't be used, or where another daemon uses this SQLite file. A command that only
         looks, or changes a row, does so `beside_daemon`.
         """
-        path = make_url(url).database if url.startswith("sqlite") else None
-        lock_file = None
-        if path and path != ":memory:":
-            _make_file(Path(path))
-            lock_file = None if beside_daemon else _claim(Path(path))
+        address = make_url(url)
+        is_file = address.get_backend_name() == "sqlite"
+        path = lock_file = None
+        if is_file and address.database and address.database != ":memory:":
+            path = Path(address.database)
+            _make_file(path)
+            lock_file = None if beside_daemon else _claim(path)
         try:
-            engine = create_async_engine(url, hide_parameters=True)  # tokens and phones don't belong into a log
+            engine: Engine = FileEngine(address) if is_file else ServerEngine(address)
         except ModuleNotFoundError as error:
             raise StorageError(
                 f"storage.url: the driver {error.name} is not installed: install it beside the daemon, or use SQLite"
             ) from error
-        if url.startswith("sqlite"):
-            sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         database = cls(engine, lock_file)
         try:
-            await database._prepare(beside_daemon=beside_daemon)
+            await database._prepare(path if beside_daemon else None)
         except StorageError:
             await database.close()
             raise
         return database
 
-    async def _prepare(self, *, beside_daemon: bool) -> None:
-        """See to it that the tables are as this program knows them; a daemon at work has seen to it itself."""
+    async def _prepare(self, beside_daemon: Path | None) -> None:
+        """See to it that the tables are as this program knows them; a daemon at work on this file has seen to it."""
         if await self._is_up_to_date():
             return
-        path = self._engine.url.database if self._engine.dialect.name == "sqlite" else None
-        turn = await self._turn_beside_daemon(Path(path)) if beside_daemon and path and path != ":memory:" else None
+        turn = await self._turn_beside_daemon(beside_daemon) if beside_daemon else None
         try:
-            async with self.writing() as connection:
-                if path:
-                    await connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver begins none for tables
-                if await connection.run_sync(bring_up_to_date, LOCAL, SETTING):
-                    _log.info("database_migrated", schema=LOCAL.revisions()[-1])
+            if await self.write(_migrate):
+                _log.info("database_migrated", schema=LOCAL.revisions()[-1])
         finally:
             if turn is not None:
                 os.close(turn)
 
     async def _is_up_to_date(self) -> bool:
-        async with self.reading() as connection:
-            return await connection.run_sync(is_up_to_date, LOCAL, SETTING)
+        return await self.read(lambda connection: is_up_to_date(connection, LOCAL, SETTING))
 
     async def _turn_beside_daemon(self, path: Path) -> int | None:
         """The lock under which a command migrates; None where whoever held it was doing the same."""
@@ -176,34 +173,39 @@ class Database:
             await asyncio.sleep(0.1)
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        await self._engine.close()
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
 
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction; committed at the end, rolled back on any error."""
-        async with self._turn:
-            try:
-                async with self._engine.begin() as connection:
-                    yield connection
-            except (SQLAlchemyError, OSError) as error:
-                raise _storage_error(error) from error
+    async def write(self, work: Work[T]) -> T:
+        """Do `work` in one transaction; committed when this returns, rolled back on any error. Raises StorageError."""
+        try:
+            return await self._engine.write(work)
+        except (SQLAlchemyError, OSError) as error:
+            raise _storage_error(error) from error
+
+    async def read(self, work: Work[T]) -> T:
+        """What `work` finds; it changes nothing. Raises StorageError."""
+        try:
+            return await self._engine.read(work)
+        except (SQLAlchemyError, OSError) as error:
+            raise _storage_error(error) from error
 
     async def make_durable(self) -> None:
         """Let what was committed survive a power cut too: for the rare row that can't be had again."""
-        if self._engine.dialect.name == "sqlite":
-            async with self.writing() as connection:
-                await connection.execute(sa.text("PRAGMA wal_checkpoint(PASSIVE)"))
+        await self.read(_check_point)
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with self._engine.connect() as connection:
-                yield connection
-        except (SQLAlchemyError, OSError) as error:
-            raise _storage_error(error) from error
+
+def _migrate(connection: sa.Connection) -> bool:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver begins none for tables
+    return bring_up_to_date(connection, LOCAL, SETTING)
+
+
+def _check_point(connection: sa.Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.execute(sa.text("PRAGMA wal_checkpoint(PASSIVE)"))
 
 
 def _storage_error(error: Exception) -> StorageError:
@@ -245,11 +247,3 @@ def _claim(path: Path) -> int:
             f"storage.url: another daemon uses {path}: stop it (systemctl stop itgrix_amo), or give each its own file"
         ) from error
     return lock
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    # With WAL a commit survives a killed process at once; a power cut may cost the last moments, never consistency.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()

@@ -28,13 +28,12 @@ class PhonebookRows:
         query = sa.select(phonebook).order_by(phonebook.c.used_at.desc(), phonebook.c.phone)
         found: list[tuple[Listing, float]] = []
         let_go: list[str] = []
-        async with self._database.reading() as connection:
-            for row in (await connection.execute(query)).mappings():
-                listing = _listing(row) if len(found) < most else None
-                if listing is None:
-                    let_go.append(row["phone"])
-                else:
-                    found.append((listing, row["used_at"]))
+        for row in await self._database.read(lambda connection: connection.execute(query).mappings().all()):
+            listing = _listing(row) if len(found) < most else None
+            if listing is None:
+                let_go.append(row["phone"])
+            else:
+                found.append((listing, row["used_at"]))
         if let_go:
             await self.save([], let_go)
         return found
@@ -49,12 +48,15 @@ class PhonebookRows:
             for listing, used_at in listings
         ]
         names = [*gone, *(row["phone"] for row in rows)]
-        async with self._database.writing() as connection:
+
+        def write(connection: sa.Connection) -> None:
             for start in range(0, len(names), MOST_AT_ONCE):
                 part = names[start : start + MOST_AT_ONCE]
-                await connection.execute(sa.delete(phonebook).where(phonebook.c.phone.in_(part)))
+                connection.execute(sa.delete(phonebook).where(phonebook.c.phone.in_(part)))
             if rows:
-                await connection.execute(sa.insert(phonebook), rows)
+                connection.execute(sa.insert(phonebook), rows)
+
+        await self._database.write(write)
 
 
 def _listing(row: sa.RowMapping) -> Listing | None:

@@ -23,8 +23,7 @@ class RecordingTable:
 
     async def get(self, recording_id: str) -> Recording | None:
         query = sa.select(recordings).where(recordings.c.id == recording_id)
-        async with self._database.reading() as connection:
-            row = (await connection.execute(query)).mappings().first()
+        row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
         if row is None:
             return None
         return Recording(row["id"], tuple(row["sources"]), row["file_name"], row["called_at"])
@@ -35,10 +34,13 @@ class RecordingTable:
             "file_name": recording.file_name,
             "called_at": recording.called_at,
         }
-        async with self._database.writing() as connection:
+
+        def write(connection: sa.Connection) -> None:
             update = sa.update(recordings).where(recordings.c.id == recording.id).values(**values)
-            if (await connection.execute(update)).rowcount == 0:
-                await connection.execute(sa.insert(recordings).values(id=recording.id, **values))
+            if connection.execute(update).rowcount == 0:
+                connection.execute(sa.insert(recordings).values(id=recording.id, **values))
+
+        await self._database.write(write)
 
 
 def link_key(path: Path) -> bytes:

@@ -20,8 +20,7 @@ class Tokens:
 
     async def load(self) -> Grant | None:
         query = sa.select(grants).where(grants.c.client_id == self._client_id)
-        async with self._database.reading() as connection:
-            row = (await connection.execute(query)).mappings().first()
+        row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
         if row is None:
             return None
         return Grant(row["access_token"], row["refresh_token"], row["expires_at"], row["previous"])
@@ -36,10 +35,14 @@ class Tokens:
         update = sa.update(grants).where(grants.c.client_id == self._client_id).values(**values)
         if replacing is not None:
             update = update.where(grants.c.refresh_token == replacing.refresh_token)
-        async with self._database.writing() as connection:
-            is_kept = (await connection.execute(update)).rowcount == 1
+
+        def write(connection: sa.Connection) -> bool:
+            is_kept = connection.execute(update).rowcount == 1
             if not is_kept and replacing is None:
-                await connection.execute(sa.insert(grants).values(client_id=self._client_id, **values))
+                connection.execute(sa.insert(grants).values(client_id=self._client_id, **values))
                 is_kept = True
+            return is_kept
+
+        is_kept = await self._database.write(write)
         await self._database.make_durable()
         return is_kept
