@@ -104,6 +104,24 @@ class TestPace:
 
         play(scene())
 
+    def test_fewer_slots_count_from_the_next_request_on_and_more_at_once(self) -> None:
+        async def scene() -> None:
+            limiter = Limiter(3)
+            first = [asyncio.create_task(exchange(limiter)) for _ in range(6)]
+            await asyncio.sleep(0.5)
+            assert limiter.held == 3
+            limiter.resize(1)
+            limiter.resize(1)
+            await asyncio.sleep(1.0)
+            assert (limiter.held, limiter.waiting) == (1, 2)
+            limiter.resize(0)
+            await asyncio.sleep(9)
+            assert (limiter.held, limiter.waiting) == (0, 2)
+            limiter.resize(2)
+            assert await asyncio.gather(*first) == pytest.approx([0, 0, 0, 1, 10.5, 10.5])
+
+        play(scene())
+
     @pytest.mark.parametrize("per_second", [0, -1, MOST_PER_SECOND + 1])
     async def test_a_pace_that_kommo_does_not_bear_is_refused(self, per_second: int) -> None:
         with pytest.raises(ValueError, match="from 1 to 7"):

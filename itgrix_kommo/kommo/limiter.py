@@ -102,6 +102,18 @@ class Limiter:
         """For how many seconds from now nothing goes out, because Kommo told us to wait; 0 when it did not."""
         return max(0.0, self._paused_until - self._clock.time())
 
+    @property
+    def held(self) -> int:
+        """How many slots Kommo may still count, or will."""
+        now = self._clock.time()
+        return sum(slot.free_at > now for slot in self._held)
+
+    def resize(self, per_second: int) -> None:
+        """Share the account with others: so many slots from now on; 0 lets nothing out. What was granted stays so."""
+        if per_second != self.per_second:
+            self.per_second = per_second
+            self._serve()
+
     def pause_for(self, seconds: float) -> None:
         """Let nothing out for so long; a later, shorter pause never shortens a longer one."""
         self._paused_until = max(self._paused_until, self._clock.time() + seconds)
@@ -159,6 +171,8 @@ class Limiter:
 
     def _wait(self, now: float) -> float:
         """Seconds until the next slot is free; infinite while every slot waits for its connection."""
-        full = len(self._held) >= self.per_second
-        free_at = min(slot.free_at for slot in self._held) if full else -inf
+        excess = len(self._held) - self.per_second
+        if self.per_second == 0:
+            return inf
+        free_at = sorted(slot.free_at for slot in self._held)[excess] if excess >= 0 else -inf
         return max(free_at, self._paused_until) - now

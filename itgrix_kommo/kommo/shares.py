@@ -1,0 +1,232 @@
+"""How several nodes share the account's limit. No IO, no clock.
+
+The limit is so many slots (see `limiter`), and each slot is one node's at a time. A table that all nodes see (in their
+PostgreSQL) tells of each slot its *home*, the node that has it for good, and its *holder*, who may use it until a time.
+
+- Every beat a node prolongs what it holds, lets go what it has no use for, and takes what is free.
+- What a holder does not prolong falls free. It stops using a slot `COOL` before that, so that Kommo has forgotten its
+  last request by then.
+- A home never lends its last slot: whoever is on the line is served at once.
+- Without the table a node goes on with its home slots alone: its fixed share. So a slot is never lent for longer than
+  `LEASE` from the last moment of which its home *knows* that its beat was answered: when that has passed, the home
+  takes it back without asking. The homes of a node that is away stay reserved: it may be at work, cut off from the
+  table alone.
+
+Times of the table are its server's Unix seconds, others those of the node's own clock that never jumps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+LEASE = 20.0
+"""Seconds for which a slot is lent; beats come far more often, so that a slow one costs nothing."""
+
+COOL = 8.0
+"""Seconds before its end that a lease is not used any more: a connection may take 5 s, then Kommo counts for 1.5 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedSlot:
+    """`until` is when the holder's right ends, by the server's clock."""
+
+    number: int
+    home: str | None = None
+    holder: str | None = None
+    until: float = 0.0
+
+    def is_free(self, now: float) -> bool:
+        return self.holder is None or self.until <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """A node as the table has it. `acked` is the server's time of its last beat whose answer it has received.
+
+    `wants` is how many slots it could use; `until` (server's time) when it counts as away.
+    """
+
+    name: str
+    acked: float
+    wants: int
+    until: float
+
+
+class Beat(NamedTuple):
+    """What a node brings to the table.
+
+    Of the slots it held it goes on with `keeps` (None, at its first beat: with all that the table knows of) and lets
+    `releases` go; `drops` are homes it gives up. `may_take`: who has just come back waits with new slots until nobody
+    can hold an older right to them.
+    """
+
+    name: str
+    acked: float
+    wants: int
+    keeps: frozenset[int] | None
+    releases: frozenset[int]
+    drops: frozenset[int]
+    may_take: bool
+
+
+class Answer(NamedTuple):
+    """What a node takes away. `ends` tells until when (server's time) it holds which slot, `homes` are its own.
+
+    `most` is how many it may use, so that the others get theirs; `surplus` how many homes it should give up.
+    """
+
+    now: float
+    ends: Mapping[int, float]
+    homes: frozenset[int]
+    most: int
+    surplus: int
+
+
+def exchange(
+    beat: Beat, slots: Sequence[SharedSlot], partners: Mapping[str, Partner], now: float
+) -> tuple[list[SharedSlot], Answer]:
+    """The table after this beat. `partners` are all known nodes, this one among them as it is now."""
+    me, limit = beat.name, len(slots)
+    table = list(slots)
+    for index, slot in enumerate(slots):
+        table[index] = _settled(slot, beat, table, partners, now)
+    most = _most(me, limit, partners, now)
+    if beat.may_take:
+        lacking = fair(limit, len(partners)) - sum(slot.home == me for slot in table)
+        wanted = min(beat.wants, most) - sum(_is_held(slot, me, now) for slot in table)
+        for index in sorted(range(limit), key=lambda index: table[index].home != me):
+            slot = table[index]
+            if lacking > 0 and slot.home is None:
+                slot = replace(slot, home=me)
+                lacking -= 1
+            end = _end(slot, me, partners, now)
+            if wanted > 0 and slot.is_free(now) and end > now + COOL and not _is_needed(slot, me, table, partners, now):
+                slot = replace(slot, holder=me, until=end)
+                wanted -= 1
+            table[index] = slot
+    homes = frozenset(slot.number for slot in table if slot.home == me)
+    ends = {slot.number: slot.until for slot in table if _is_held(slot, me, now)}
+    return table, Answer(now, ends, homes, most, max(0, len(homes) - fair(limit, len(partners))))
+
+
+def fair(limit: int, nodes: int) -> int:
+    """The homes of each node: its fixed share."""
+    return limit // nodes
+
+
+def _settled(
+    slot: SharedSlot, beat: Beat, table: Sequence[SharedSlot], partners: Mapping[str, Partner], now: float
+) -> SharedSlot:
+    """The slot with what the node says of those it had."""
+    me = beat.name
+    home = slot.home if slot.home in partners and not (slot.home == me and slot.number in beat.drops) else None
+    slot = replace(slot, home=home)
+    if slot.holder == me and slot.number in beat.releases:
+        return replace(slot, holder=None, until=now)
+    is_kept = beat.keeps is None or slot.number in beat.keeps
+    if is_kept and (_is_held(slot, me, now) or (beat.keeps is not None and home == me and slot.is_free(now))):
+        end = slot.until if _is_needed(slot, me, table, partners, now) else _end(slot, me, partners, now)
+        return replace(slot, holder=me, until=max(slot.until, end))
+    # What the table thinks of as ours, and we don't, ends by itself.
+    return slot
+
+
+def _is_held(slot: SharedSlot, name: str, now: float) -> bool:
+    return slot.holder == name and slot.until > now
+
+
+def _is_needed(
+    slot: SharedSlot, me: str, table: Sequence[SharedSlot], partners: Mapping[str, Partner], now: float
+) -> bool:
+    """Whether its home has use for it itself, or for one at any time."""
+    home = partners.get(slot.home or "")
+    if home is None or home.name == me:
+        return False
+    homes = sum(one.home == home.name for one in table)
+    held = sum(_is_held(one, home.name, now) for one in table)
+    lent = sum(one.home == home.name and not one.is_free(now) and one.holder != home.name for one in table)
+    return held < min(home.wants, homes) or (slot.holder != me and lent + 1 >= homes)
+
+
+def _end(slot: SharedSlot, me: str, partners: Mapping[str, Partner], now: float) -> float:
+    """Until when this node may hold the slot from now on."""
+    if slot.home is None or slot.home == me:
+        return now + LEASE
+    return min(now, partners[slot.home].acked) + LEASE
+
+
+def _most(me: str, limit: int, partners: Mapping[str, Partner], now: float) -> int:
+    """How many slots this node takes at most: where others have use for more than one too, they are shared alike."""
+    competing = sum(one.wants > 1 and one.until > now for name, one in partners.items() if name != me)
+    return -(-limit // (competing + 1))
+
+
+class Share:
+    """One node's part. `homes` have to outlive the process: let them be kept before a beat that drops some is sent.
+
+    `begun` is when this life began: what an earlier one lent out comes back within `LEASE`.
+    """
+
+    def __init__(self, name: str, homes: frozenset[int] = frozenset(), *, begun: float) -> None:
+        self.name = name
+        self.homes = homes
+        self._held: dict[int, float] | None = None
+        """Until when, by our clock, each slot is ours to hold; None before the first answer."""
+        self._lasting: frozenset[int] = frozenset()
+        """Homes that nobody can have borrowed, however long no answer comes."""
+        self._acked = 0.0
+        self._acked_at = begun
+        self._quiet_until = begun
+        self._most = 0
+        self._surplus = 0
+
+    def beat(self, at: float, *, wants: int, busy: int) -> Beat:
+        """What to bring to the table now. What it lets go is not used from here on, whether or not the beat arrives.
+
+        `busy` slots may still be counted by Kommo.
+        """
+        drops = frozenset(sorted(self.homes)[len(self.homes) - self._surplus :])
+        self.homes -= drops
+        if self._held is None:
+            return Beat(self.name, self._acked, wants, None, frozenset(), drops, may_take=True)
+        held = self._mine(at)
+        # One's own are kept rather than borrowed ones, and one always.
+        kept = sorted(held, key=lambda number: number not in self.homes)[: max(min(wants, self._most), busy, 1)]
+        keeps, releases = frozenset(kept), frozenset(self._held.keys() | held) - frozenset(kept)
+        self._held = {number: end for number, end in self._held.items() if number in keeps}
+        self._lasting &= keeps & self.homes
+        return Beat(self.name, self._acked, wants, keeps, releases, drops, at >= self._quiet_until)
+
+    def answered(self, answer: Answer, *, sent_at: float, at: float) -> None:
+        """The table's answer to a beat that was sent at `sent_at`. It stands, be it an older table than before."""
+        # By our clock the server's `now` was not before the beat was sent.
+        self._held = {number: sent_at + end - answer.now for number, end in answer.ends.items()}
+        self.homes = answer.homes
+        self._lasting = answer.homes & answer.ends.keys()
+        self._acked, self._acked_at = answer.now, at
+        self._most, self._surplus = answer.most, answer.surplus
+
+    def lost(self, at: float) -> None:
+        """The connection broke: the table that comes back may be an older one."""
+        self._quiet_until = at + LEASE
+
+    def capacity(self, at: float) -> int:
+        """How many slots may be used now."""
+        usable = {number for number in self._mine(at) if number in self._ours(at) or self._end(number) > at + COOL}
+        return len(usable) if self._is_alone(at) else min(len(usable), self._most)
+
+    def _mine(self, at: float) -> set[int]:
+        return {number for number in self._held or () if self._end(number) > at} | self._ours(at)
+
+    def _ours(self, at: float) -> frozenset[int]:
+        """Homes that are ours to use without asking."""
+        return self.homes if self._is_alone(at) else self._lasting
+
+    def _is_alone(self, at: float) -> bool:
+        """No answer for so long that whatever was lent has come back."""
+        return at >= self._acked_at + LEASE
+
+    def _end(self, number: int) -> float:
+        return (self._held or {}).get(number, float("-inf"))
