@@ -17,7 +17,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from itgrix_kommo import __version__, app, cli_hooks, cli_phonebook, config, log
+from itgrix_kommo import __version__, app, cli_calls, cli_hooks, cli_phonebook, config, log
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.calls.numbers import NumberPlan
@@ -44,6 +44,7 @@ registration_commands = typer.Typer(help="Calls on their way into Kommo.", no_ar
 commands.command("read-call")(read_call)
 commands.add_typer(config_commands, name="config")
 commands.add_typer(registration_commands, name="registrations")
+commands.add_typer(cli_calls.commands, name="calls")
 commands.add_typer(cli_hooks.commands, name="hooks")
 commands.add_typer(cli_phonebook.commands, name="phonebook")
 

@@ -326,7 +326,7 @@ class TestOpening:
 
     async def test_a_second_daemon_is_refused_and_told_what_to_do(self, tmp_path: Path) -> None:
         first = await Database.open(url(tmp_path / "itgrix.db"))
-        with pytest.raises(StorageError, match=r"another daemon uses .*systemctl stop"):
+        with pytest.raises(StorageError, match=rf"another daemon \(pid {os.getpid()}\) uses .*systemctl stop"):
             await Database.open(url(tmp_path / "itgrix.db"))
         beside = await Database.open(url(tmp_path / "itgrix.db"), beside_daemon=True)
         await beside.close()

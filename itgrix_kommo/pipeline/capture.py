@@ -168,13 +168,28 @@ class Capture:
                 new = self._keep(call)
                 self._tell(call)
                 if new is None:
-                    _log.info("call_not_registered", call_id=call.id, reason=why_not(call), ids=sorted(call.aliases))
+                    self._tell_why_not(call)
                 self._to_keep.append((new, call.aliases))
                 self._to_keep_news.set()
             elif (early := self._keep_early(stage)) is not None:
                 self._to_keep.append((early, frozenset()))
                 self._to_keep_news.set()
             self._on_stage(stage)
+
+    @staticmethod
+    def _tell_why_not(call: Call) -> None:
+        """No row will tell of it: this line is what there is."""
+        _log.info(
+            "call_not_registered",
+            call_id=call.id,
+            reason=why_not(call),
+            type=call.type.value,
+            parties=f"{call.channel.from_.number} → {call.channel.to.number}",
+            result=call.outcome.text if call.outcome else "",
+            duration_s=call.duration,
+            started_at=call.started_at,
+            ids=sorted(call.aliases),
+        )
 
     def _tell(self, call: Call) -> None:
         self.calls_ended += 1

@@ -165,6 +165,7 @@ class Delivery:
         try:
             await self._walk(registration, rules)
         except Settling as settling:
+            _log.debug("registration_settles", until=settling.until)
             await self._registrations.postpone(registration.id, due_at=settling.until, reason=str(settling))
         except StorageError:
             raise
@@ -180,6 +181,7 @@ class Delivery:
                 await self._registrations.close(registration.id, State.FAILED, reason=reason)
 
     async def _walk(self, registration: Registration, rules: Rules) -> None:
+        _log.debug("registration_begun", attempt=registration.attempts + 1)
         call = CALL.validate_python(registration.call)
         desk = Desk(self._client, self._clients, self._mail, self._hooks, rules, self._recordings, self._now)
         sheet = Sheet(

@@ -29,7 +29,6 @@ EVERYBODYS = frozenset(
         "account_in_order",
         "account_problem",
         "calls_unheard",
-        "configuration_reloaded",
         "downtime_filled",
         "downtime_not_filled",
         "kommo_overloaded",
@@ -155,6 +154,14 @@ def lines(
                 line = _line(text)
                 if line is not None and since <= line.at <= until and _is_wanted(line, about, events):
                     yield line
+
+
+def latest(directory: Path, events: Collection[str], until: float) -> list[Line]:
+    """The lines of these events on the last day before `until` (Unix seconds) that has any."""
+    for begins, _ in reversed(days_of(directory)):
+        if begins < until and (found := list(lines(directory, begins, min(begins + DAY, until), events=events))):
+            return found
+    return []
 
 
 def _is_wanted(line: Line, about: Collection[str], events: Collection[str]) -> bool:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.storage.engines import Engine, FileEngine, ServerEngine, Work
+from itgrix_kommo.storage.files import daemon_of, lock_of
 from itgrix_kommo.storage.schema import History, bring_up_to_date, is_up_to_date
 
 T = TypeVar("T")
@@ -234,7 +235,7 @@ def _make_file(path: Path) -> None:
 def _claim(path: Path) -> int:
     """Hold the file for this process alone; the lock goes when the process does, however it ends."""
     try:
-        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageError(
             f"storage.url: {path} can't be written: {error.strerror}: let the daemon's user own its directory"
@@ -243,7 +244,9 @@ def _claim(path: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(lock)
+        pid = daemon_of(f"sqlite:///{path}")
         raise StorageError(
-            f"storage.url: another daemon uses {path}: stop it (systemctl stop itgrix_amo), or give each its own file"
+            f"storage.url: another daemon{f' (pid {pid})' if pid else ''} uses {path}: "
+            "stop it (systemctl stop itgrix_amo), or give each its own file"
         ) from error
     return lock

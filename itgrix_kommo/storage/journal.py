@@ -5,7 +5,7 @@ cache per network chunk, some microseconds, and nothing that was received is los
 brought to the disk, off the event loop; a power cut costs what came since.
 
 A call that was kept leaves a remark, ``# ended`` with all its ids, by which a replay knows what to pass over. A file
-before whose end nothing alive began moves aside, into ``ended``, where the timeline looks (see `ended_calls`).
+before whose end nothing alive began moves aside, into ``ended``, where the timeline looks (see `spanning`).
 
 While nothing can be written, on a full disk, what is heard waits in memory, and is written once there is room again.
 """
@@ -202,6 +202,28 @@ def segments_of(directory: Path) -> list[Path]:
         return sorted(path for path in directory.iterdir() if _SEGMENT.match(path.name))
     except FileNotFoundError:
         return []
+
+
+def spanning(directory: Path, since: float, until: float) -> list[Path]:
+    """The journal's files that may tell of the time between the two (Unix seconds), those of ended calls among them."""
+    found = []
+    for path in sorted((*segments_of(directory / ENDED), *segments_of(directory)), key=lambda one: one.name):
+        try:
+            if path.stat().st_mtime >= since and _begins(path) <= until:
+                found.append(path)
+        except OSError:
+            continue  # it moves aside at this moment, or can't be read: what it tells of is missing
+    return found
+
+
+def _begins(path: Path) -> float:
+    """The time of its first frame; 0.0 where that can't be told."""
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        first = file.read(40).partition(b"\n")[0]
+    try:
+        return float(first.removeprefix(b"@ "))
+    except ValueError:
+        return 0.0
 
 
 def read_segments(paths: Sequence[Path]) -> Left:

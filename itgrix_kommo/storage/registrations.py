@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -143,6 +143,32 @@ class Registrations:
     async def counts(self) -> dict[State, int]:
         found = await self._database.read(lambda connection: connection.execute(_COUNTS, {"node": self._node}).all())
         return dict.fromkeys(State, 0) | {State(state): count for state, count in found}
+
+    async def between(
+        self, since: float, until: float, *, states: Collection[State] = (), client: str = "", limit: int
+    ) -> list[Registration]:
+        """Those of calls that began between the two (Unix seconds), the latest first; `client` is a part of his key."""
+        table = registrations
+        began = table.c.call["started_at"].as_float()
+        query = sa.select(table).where(
+            table.c.node == self._node, table.c.created_at >= since, began >= since, began <= until
+        )
+        if states:
+            query = query.where(table.c.state.in_(states))
+        if client:
+            query = query.where(table.c.client.contains(client, autoescape=True))
+        return await self._read(query.order_by(table.c.id.desc()).limit(limit))
+
+    async def before_in_line(self, registration: Registration) -> int | None:
+        """The id of the client's oldest waiting registration, if this one stands behind it."""
+        table = registrations
+        query = sa.select(sa.func.min(table.c.id)).where(
+            table.c.node == self._node,
+            table.c.client == registration.client,
+            table.c.state == State.WAITING,
+            table.c.id < registration.id,
+        )
+        return await self._database.read(lambda connection: connection.execute(query).scalar())
 
     async def latest(self, limit: int) -> list[Registration]:
         return await self._read(_LATEST, most=limit)

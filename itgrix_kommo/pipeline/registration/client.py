@@ -27,11 +27,14 @@ async def find_client(sheet: Sheet) -> None:
         return
     found = await sheet.desk.clients.find(sheet.phone) or await _find_made(sheet)
     if found is None:
+        _log.debug("client_unknown")
         return
     made_by_us = sheet.is_writing("contact")
     entity = found.entity.model_copy(update={"is_new": made_by_us and found.entity.is_sole})
     deal = found.open_leads[0] if found.open_leads else None
     writing = None if made_by_us else sheet.progress.writing
+    on = f"{entity.type}/{entity.id}"
+    _log.debug("client_found", on=on, open_leads=[lead.id for lead in found.open_leads], is_sole=entity.is_sole)
     await sheet.save(entity=entity, open_leads=list(found.open_leads), deal=deal, writing=writing)
 
 

@@ -35,6 +35,7 @@ async def prepare_recording(sheet: Sheet) -> None:
         async with asyncio.timeout(RECORDING_WITHIN):
             await _take(sheet)
     except (TimeoutError, RecordingUnfinished):
+        _log.debug("recording_not_ready", within_s=RECORDING_WITHIN)
         is_due = True
     await sheet.finish("recording", link_is_due=is_due)
 
@@ -42,6 +43,8 @@ async def prepare_recording(sheet: Sheet) -> None:
 async def _take(sheet: Sheet) -> None:
     conversation = sheet.call.conversation(sheet.call.accepted_id)
     if conversation is None or not conversation.recording:
+        if conversation is not None:
+            _log.debug("recording_none")
         return
     facts = CallFacts(
         recording_id=f"{sheet.rules.node}-{conversation.id}",
@@ -56,6 +59,8 @@ async def _take(sheet: Sheet) -> None:
         return str(data["path"]) if data else None
 
     prepared = await sheet.desk.recordings.prepare(conversation.recording, facts, customize)
+    has_link = isinstance(prepared, Prepared)
+    _log.debug("recording_prepared", file=conversation.recording, has_link=has_link, words=prepared.words)
     if isinstance(prepared, Prepared):
         await sheet.save(link=prepared.link, notes=[*sheet.progress.notes, *filter(None, [prepared.words])])
     else:

@@ -121,6 +121,7 @@ class Sheet:
         if writing is not None and writing.what == what:
             found = await find(writing)
             if found is not None:
+                _log.info("written_before", what=what, id=found.id)
                 return found
             if self.desk.now() < writing.since + SETTLE:
                 raise Settling(writing.since + SETTLE)
@@ -130,10 +131,12 @@ class Sheet:
         self, what: str, body: dict[str, Any], send: Callable[[dict[str, Any]], Awaitable[Outcome]]
     ) -> Added:
         await self.save(writing=Writing(what=what, since=self.desk.now(), body=body))
+        _log.debug("writing", what=what, body=body)
         outcome = await send({**body, "request_id": f"{self.call.id}:{what}"})
         if isinstance(outcome, Refused) and (instead := self._without_user(body, outcome)) is not None:
             _log.warning("user_refused", what=what, words=outcome.detail, remedy="the default user takes it")
             await self.save(writing=Writing(what=what, since=self.desk.now(), body=instead))
+            _log.debug("writing", what=what, body=instead)
             outcome = await send({**instead, "request_id": f"{self.call.id}:{what}"})
         if isinstance(outcome, Added):
             return outcome
@@ -162,6 +165,8 @@ class Sheet:
 
     async def finish(self, step: str, *, note: str = "", **changes: Any) -> None:
         notes = [*self.progress.notes, note] if note else self.progress.notes
+        if note:
+            _log.debug("step_decided", step=step, note=note)
         await self.save(steps=[*self.progress.steps, step], notes=notes, **changes)
 
     async def save(self, **changes: Any) -> None:
