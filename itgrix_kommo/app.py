@@ -7,7 +7,9 @@ import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -27,15 +29,16 @@ from itgrix_kommo.errors import ConfigError, HooksUnusable, StorageError
 from itgrix_kommo.kommo.checks import Report, Wanted
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import WINDOW, Limiter
-from itgrix_kommo.kommo.oauth import Integration, OAuthTokens
+from itgrix_kommo.kommo.oauth import OAuthTokens, integration_of
 from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.popups import Popups
+from itgrix_kommo.kommo.subscription import Subscription
 from itgrix_kommo.kommo.transport import LongLivedToken, TokenSource, Transport
 from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.clients import Clients, warm_by_recent_callers
 from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.gate import Gate
-from itgrix_kommo.pipeline.history import Gaps, fill_downtime
+from itgrix_kommo.pipeline.history import Gaps, fill_downtime, opened_history
 from itgrix_kommo.pipeline.intake import early_registration_of, registration_of
 from itgrix_kommo.pipeline.rules import Rules, unlisted
 from itgrix_kommo.pipeline.stages import LiveStages
@@ -52,6 +55,7 @@ from itgrix_kommo.storage.registrations import Registrations
 from itgrix_kommo.storage.tokens import Tokens
 from itgrix_kommo.web.face import Face, Rooms
 from itgrix_kommo.web.outside import Outside
+from itgrix_kommo.web.read_call import Past
 
 FMC_EVERY = 5.0
 """Seconds between looks at the file of FMC patterns."""
@@ -117,7 +121,7 @@ class Daemon:
             limiter = Limiter(config.kommo.requests_per_second)
             # Kommo still counts what an earlier daemon asked in its last second.
             limiter.pause_for(WINDOW)
-            transport = await connect(config, database, limiter, stack)
+            transport, grants = await connect(config, database, limiter, stack)
             client = KommoClient(transport, region=config.numbers.region)
             popups = Popups(transport)
             phonebook = Phonebook(client, PhonebookRows(database))
@@ -154,7 +158,10 @@ class Daemon:
                 on_stage=lambda stage: _tell(followers, stage),
             )
             link = AmiLink(self._ami(), blind_since=capture.replay(decode))
-            outside = Outside(link, transport, gate, registrations, customizer, phonebook, capture, self.tracker)
+            subscription = self._subscription(client)
+            outside = Outside(
+                link, transport, gate, registrations, customizer, phonebook, capture, self.tracker, subscription
+            )
             face = Face(
                 config,
                 Rooms(
@@ -165,6 +172,10 @@ class Daemon:
                     account_id=lambda: self._account_id,
                     user_name=lambda user_id: self._names(gate).get(user_id, ""),
                     outside=outside,
+                    past=self._past(registrations, delivery),
+                    grants=grants,
+                    access_granted=lambda: _look_again(gate, subscription),
+                    access_ended=gate.shut,
                 ),
                 public_routes=recording_routes(archive),
             )
@@ -187,6 +198,7 @@ class Daemon:
                     self._follow_fmc_patterns(),
                     self._fill_gaps(gaps, registrations, delivery),
                     *face.runs,
+                    *([subscription.run(gate.opened)] if subscription else []),
                 )
                 workers = [tasks.create_task(one) for one in lasting]
                 await self._stop.wait()
@@ -222,6 +234,18 @@ class Daemon:
                 await fill_downtime(
                     database, zone, registrations, self.plan, since=since, until=until, on_kept=delivery.nudge
                 )
+
+    def _past(self, registrations: Registrations, delivery: Delivery) -> Past | None:
+        """How calls of the past are read, where the PBX writes them down."""
+        database, zone = self.config.database, self.config.node.timezone
+        if database is None:
+            return None
+        return partial(opened_history, database, zone, registrations, self.plan, on_kept=delivery.nudge)
+
+    def _subscription(self, client: KommoClient) -> Subscription | None:
+        """To Kommo's webhooks, where there is an address and a secret for them."""
+        url, secret = self.config.recordings.public_url, self.config.kommo.webhook_secret
+        return Subscription(client, url, secret.get_secret_value()) if url and secret else None
 
     def _ami(self) -> AmiSettings:
         ami = self.config.ami
@@ -299,25 +323,39 @@ def rules_of(config: Config, report: Report) -> Rules:
     )
 
 
-async def connect(config: Config, database: Database, limiter: Limiter, stack: contextlib.AsyncExitStack) -> Transport:
+class Connection(NamedTuple):
+    """The way to the account; `grants` is None where a long-lived token opens it."""
+
+    transport: Transport
+    grants: OAuthTokens | None
+
+
+async def connect(config: Config, database: Database, limiter: Limiter, stack: contextlib.AsyncExitStack) -> Connection:
     """The way to the account, by the long-lived token, else by the OAuth grant; closed with `stack`."""
     kommo = config.kommo
     tokens: TokenSource
+    grants: OAuthTokens | None = None
     if kommo.access_token is not None:
         tokens = LongLivedToken(kommo.access_token.get_secret_value())
     else:
         bare = Transport(kommo.base_url, None, limiter, timeout_s=kommo.timeout_s)
-        tokens = oauth_tokens(config, database, await stack.enter_async_context(bare))
-    return await stack.enter_async_context(Transport(kommo.base_url, tokens, limiter, timeout_s=kommo.timeout_s))
+        tokens = grants = oauth_tokens(config, database, await stack.enter_async_context(bare))
+    transport = Transport(kommo.base_url, tokens, limiter, timeout_s=kommo.timeout_s)
+    return Connection(await stack.enter_async_context(transport), grants)
 
 
 def oauth_tokens(config: Config, database: Database, bare: Transport) -> OAuthTokens:
     """The OAuth grant of the configured integration. Raises ConfigError where there is none."""
-    given = config.kommo.integration
-    if given is None:
+    integration = integration_of(config)
+    if integration is None:
         raise ConfigError("kommo.integration: not given: add the integration's keys, or a kommo.access_token")
-    integration = Integration(given.client_id, given.client_secret.get_secret_value(), given.redirect_uri)
-    return OAuthTokens(integration, Tokens(database, given.client_id), bare)
+    return OAuthTokens(integration, Tokens(database, integration.client_id), bare)
+
+
+def _look_again(gate: Gate, subscription: Subscription | None) -> None:
+    gate.look_again()
+    if subscription is not None:
+        subscription.look_again()
 
 
 async def _keep_at_last(capture: Capture, phonebook: Phonebook) -> None:

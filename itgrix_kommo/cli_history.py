@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from itgrix_kommo import app, config, log
 from itgrix_kommo.errors import ConfigError
-from itgrix_kommo.pbx.cel import PbxCalls
-from itgrix_kommo.pipeline.history import Fate, History, Read, moment
+from itgrix_kommo.pipeline.history import Fate, History, Read, moment, opened_history
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.registrations import Registrations
 
@@ -95,7 +94,7 @@ async def _read_calls(
                 done = max(done, read.ended_at - period[0]) if period else done + 1
                 progress.update(task, completed=done, description=_summary(counts))
                 out.print(
-                    json.dumps(_facts(read, zone)) if as_json else _line(read, zone), highlight=False, soft_wrap=True
+                    json.dumps(read.facts(zone)) if as_json else _line(read, zone), highlight=False, soft_wrap=True
                 )
             progress.update(task, completed=progress.tasks[0].total)
     return counts
@@ -106,9 +105,9 @@ async def _history(settings: config.Config, database: config.PbxDatabase) -> Asy
     async with contextlib.AsyncExitStack() as stack:
         storage = await Database.open(settings.storage.url.get_secret_value(), beside_daemon=True)
         stack.push_async_callback(storage.close)
-        pbx = await PbxCalls.open(database, settings.node.timezone)
-        stack.push_async_callback(pbx.close)
-        yield History(pbx, Registrations(storage, settings.node.name), app.number_plan(settings))
+        registrations = Registrations(storage, settings.node.name)
+        plan, zone = app.number_plan(settings), settings.node.timezone
+        yield await stack.enter_async_context(opened_history(database, zone, registrations, plan))
 
 
 def _progress() -> Progress:
@@ -124,19 +123,4 @@ def _summary(counts: dict[Fate, int]) -> str:
 def _line(read: Read, zone: tzinfo | None) -> str:
     who = f"{read.type} {read.client}".strip()
     reason = f": {escape(read.reason)}" if read.reason else ""
-    return f"{_time(read, zone):19}  {read.call_id}  {who}  [{_COLOURS[read.fate]}]{read.fate}[/]{reason}"
-
-
-def _facts(read: Read, zone: tzinfo | None) -> dict[str, str]:
-    return {
-        "call_id": read.call_id,
-        "fate": read.fate.value,
-        "reason": read.reason,
-        "type": read.type,
-        "client": read.client,
-        "ended": _time(read, zone),
-    }
-
-
-def _time(read: Read, zone: tzinfo | None) -> str:
-    return f"{datetime.fromtimestamp(read.ended_at, zone):%Y-%m-%d %H:%M:%S}" if read.ended_at else ""
+    return f"{read.ended(zone):19}  {read.call_id}  {who}  [{_COLOURS[read.fate]}]{read.fate}[/]{reason}"

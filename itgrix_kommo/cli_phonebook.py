@@ -44,7 +44,7 @@ async def _sync(settings: config.Config, progress: Progress) -> SyncProgress | N
     limiter = Limiter(max(1, MOST_PER_SECOND - settings.kommo.requests_per_second))
     async with contextlib.AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(settings))
-        transport = await app.connect(settings, database, limiter, stack)
+        transport, _ = await app.connect(settings, database, limiter, stack)
         book = Phonebook(KommoClient(transport, region=settings.numbers.region), PhonebookRows(database))
         await book.load()
         last: SyncProgress | None = None

@@ -27,24 +27,15 @@ from itgrix_kommo.pipeline.history import HISTORY, Fate, Gaps, History, Read, fi
 from itgrix_kommo.pipeline.intake import CALL, registration_of
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
-from tests.cel_scenes import KEPT, Remembered, read
 from tests.lab.stage import Lab
 from tests.lab.truth import office
-from tests.pbx_tables import MOSCOW, SQLITE, fill, run
-
-NAMES = ("in_answered", "internal_answered", "out_busy", "transfer_attended_by_refer")
-SCENES: dict[str, Remembered] = {name: read(KEPT / "22" / f"{name}.json") for name in NAMES}
-BEGIN = min(scene.cel_rows()[0].at for scene in SCENES.values())
-END = max(scene.cel_rows()[-1].at for scene in SCENES.values())
+from tests.past_calls import BEGIN, END, SCENES, filled_table
+from tests.pbx_tables import MOSCOW, run
 
 
 @pytest.fixture
 async def pbx_url(tmp_path: Path) -> str:
-    url = f"sqlite+aiosqlite:///{tmp_path}/master.db"
-    await run(url, *SQLITE)
-    for scene in sorted(SCENES.values(), key=lambda one: one.cel[0]["eventtime"]):
-        await fill(url, scene.cel, scene.cdr)
-    return url
+    return await filled_table(tmp_path)
 
 
 @pytest.fixture
@@ -103,7 +94,7 @@ class TestPeriods:
     async def test_a_reading_that_was_broken_off_goes_on(self, pbx: PbxCalls, registrations: Registrations) -> None:
         reads = History(pbx, registrations, office()).of_period(BEGIN, END)
         first = await anext(reads)
-        await reads.aclose()  # type: ignore[attr-defined]  # an async generator behind its protocol
+        await reads.aclose()
         again = [one async for one in History(pbx, registrations, office()).of_period(BEGIN, END)]
         assert next(one for one in again if one.call_id == first.call_id).fate in {Fate.KNOWN, Fate.SKIPPED}
         assert len(await registrations.latest(10)) == 3
@@ -255,7 +246,11 @@ class TestMoments:
         assert moment("2026-11-22", MOSCOW) == datetime(2026, 11, 22, tzinfo=MOSCOW).timestamp()
 
     @pytest.mark.parametrize(
-        "text", ["", "yesterday", "22.11.2026", "1e9", "-5", "99999999999999999999", "2026-02-30 10:00:00"]
+        "text",
+        [
+            *("", "yesterday", "22.11.2026", "1e9", "-5", "99999999999999999999", "2026-02-30 10:00:00", "20261122"),
+            *("2026", ".", "0001-01-01 00:00:00", "9999-12-31 23:59:59", "1" * 400, "²", "2026-11-22\x00"),
+        ],
     )
     def test_anything_else_is_refused_with_the_forms(self, text: str) -> None:
         with pytest.raises(ValueError, match="is no time: write"):

@@ -8,13 +8,14 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 from aiohttp.test_utils import unused_port
 
 from itgrix_kommo.ami.actions import Action, Reply
@@ -22,12 +23,14 @@ from itgrix_kommo.ami.settings import LinkStatus
 from itgrix_kommo.app import number_plan
 from itgrix_kommo.config import Config
 from itgrix_kommo.customizations import Customizer
-from itgrix_kommo.errors import ItgrixError
+from itgrix_kommo.errors import ItgrixError, KommoError
 from itgrix_kommo.kommo.listings import Client, Listing
 from itgrix_kommo.kommo.webhooks import Change
 from itgrix_kommo.web.face import Face, Rooms
 from itgrix_kommo.web.health import Health
 from itgrix_kommo.web.metrics import Figures
+from itgrix_kommo.web.oauth import Grants
+from itgrix_kommo.web.read_call import Past
 from itgrix_kommo.web.status import Part
 
 ACCOUNT = "https://acme.kommo.com"
@@ -121,16 +124,43 @@ class FakeOutside:
         return Figures(up={"asterisk": True}, live_calls=2, ended_calls=5, registrations={"waiting": 1})
 
 
+@dataclass
+class FakeGrants:
+    """Takes every code, or fails as told."""
+
+    codes: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    failure: KommoError | None = None
+
+    async def grant_by(self, code: str) -> None:
+        self.codes.append(code)
+        if self.failure is not None:
+            raise self.failure
+
+    async def forget(self, why: str) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.forgotten.append(why)
+
+
 class Served:
     """A face that listens: `url` is the local listener's, `public` the other one's, if there is one."""
 
-    def __init__(self, config: Config, directory: Path) -> None:
+    def __init__(
+        self,
+        config: Config,
+        directory: Path,
+        past: Past | None,
+        grants: Grants | None,
+        public_routes: Sequence[web.AbstractRouteDef],
+    ) -> None:
         self.config = config
         self.directory = directory
         self.asterisk = FakeAsterisk()
         self.phones = FakePhones()
         self.outside = FakeOutside()
         self.account_id: int | None = ACCOUNT_ID
+        self.access: list[str] = []
         self.customizer = Customizer(config.customizations)
         rooms = Rooms(
             plan=number_plan(config),
@@ -140,8 +170,12 @@ class Served:
             account_id=lambda: self.account_id,
             user_name={ANN: "Ann", BORIS: "Boris"}.__getitem__,
             outside=self.outside,
+            past=past,
+            grants=grants,
+            access_granted=lambda: self.access.append("granted"),
+            access_ended=lambda error: self.access.append(str(error)),
         )
-        self.face = Face(config, rooms)
+        self.face = Face(config, rooms, public_routes=public_routes)
         self.url = ""
         self.public = f"http://127.0.0.1:{config.http.public.port}" if config.http.public else ""
         self.http: aiohttp.ClientSession
@@ -186,13 +220,21 @@ class Answer:
 
 
 @asynccontextmanager
-async def face_of(directory: Path, hooks: Mapping[str, str] | None = None, **more: Any) -> AsyncIterator[Served]:
-    """A face that listens; `hooks` are Python customizations by name."""
+async def face_of(
+    directory: Path,
+    hooks: Mapping[str, str] | None = None,
+    *,
+    past: Past | None = None,
+    grants: Grants | None = None,
+    public_routes: Sequence[web.AbstractRouteDef] = (),
+    **more: Any,
+) -> AsyncIterator[Served]:
+    """A face that listens; `hooks` are Python customizations by name, `more` replaces sections of the configuration."""
     actions = directory / "actions"
     actions.mkdir(exist_ok=True)
     for name, code in (hooks or {}).items():
         (actions / f"{name}.py").write_text(code)
-    served = Served(Config.model_validate(settings(actions, **more)), directory)
+    served = Served(Config.model_validate(settings(actions, **more)), directory, past, grants, public_routes)
     await served.customizer.start()
     runs = [asyncio.ensure_future(run) for run in served.face.runs]
     try:

@@ -30,6 +30,7 @@ from itgrix_kommo.kommo.transport import is_token
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from itgrix_kommo.config import Config
     from itgrix_kommo.kommo.transport import Transport
 
 TOKEN_PATH = "/oauth2/access_token"  # noqa: S105 (a path)
@@ -39,6 +40,8 @@ RENEW_BEFORE = 600.0
 
 AGAIN_AFTER_FAULT, AGAIN_AFTER_REFUSAL = 2.0, 60.0
 """Seconds after which a renewal that failed is tried again: whoever asks before is told the same."""
+
+REMEDY = "run `itgrix-kommo login`, or open /oauth/kommo/login as administrator"
 
 _log = structlog.get_logger(__name__)
 
@@ -50,6 +53,14 @@ class Integration:
     client_id: str
     client_secret: str = field(repr=False)
     redirect_uri: str
+
+
+def integration_of(config: Config) -> Integration | None:
+    """None where none is configured."""
+    given = config.kommo.integration
+    if given is None:
+        return None
+    return Integration(given.client_id, given.client_secret.get_secret_value(), given.redirect_uri)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,10 @@ class GrantStore(Protocol):
 
         With `replacing` None it takes the place of whatever is there.
         """
+        ...
+
+    async def forget(self) -> None:
+        """Keep none any more, for good before returning."""
         ...
 
 
@@ -113,6 +128,7 @@ class OAuthTokens:
         self._grant: Grant | None = None
         self._failure: KommoError | None = None
         self._again_at = 0.0
+        self._lost = "nobody has granted us access to Kommo yet"
 
     async def grant_by(self, code: str) -> None:
         """The first grant, by the code that Kommo sent to the redirect address; a code works once, for 20 minutes."""
@@ -123,6 +139,18 @@ class OAuthTokens:
             await self._save(grant, replacing=None)
             self._grant, self._failure = grant, None
             _log.info("kommo_access_granted")
+
+    async def forget(self, why: str) -> None:
+        """Our access has ended: `why` is what everybody is told who asks for a token from now on."""
+        async with self._turn:
+            try:
+                await self._store.forget()
+            except StorageError as error:
+                raise KommoUnreachable(
+                    f"our ended access to Kommo can't be taken out of the storage: {error}"
+                ) from error
+            self._grant, self._failure, self._lost = None, None, why
+            _log.warning("kommo_access_forgotten", why=why)
 
     async def token(self) -> str:
         grant = self._grant
@@ -154,9 +182,7 @@ class OAuthTokens:
         """The grant as kept: another process may have renewed it, or a person granted it anew."""
         stored = await self._load()
         if stored is None:
-            raise KommoUnauthorized(
-                "nobody has granted us access to Kommo yet: run `itgrix-kommo login`, or open /oauth/kommo", status=401
-            )
+            raise KommoUnauthorized(f"{self._lost}: {REMEDY}", status=401)
         if stored != self._grant:
             self._grant, self._failure = stored, None
         return stored
@@ -198,9 +224,7 @@ class OAuthTokens:
             if await self._save(renewed, replacing=grant):
                 return renewed
             return await self._current()  # theirs
-        raise KommoUnauthorized(
-            f"Kommo renews our access no more: {refusal}: run `itgrix-kommo login`, or open /oauth/kommo", status=401
-        )
+        raise KommoUnauthorized(f"Kommo renews our access no more: {refusal}: {REMEDY}", status=401)
 
     async def _load(self) -> Grant | None:
         try:

@@ -38,7 +38,7 @@ class Gate:
         self._rules_of = rules_of
         self._shut_pauses = shut_pauses
         self._open = asyncio.Event()
-        self._shut = asyncio.Event()
+        self._look = asyncio.Event()
         self.rules: Rules | None = None
         self.problems: tuple[Problem, ...] = (
             Problem("account", "not examined yet", "wait some seconds", stops=True, passes=True),
@@ -63,16 +63,20 @@ class Gate:
         """A request failed in a way that only a person can mend: nothing goes out until the account was examined."""
         self.problems = (Problem("Kommo", str(error), "registering goes on when this is mended", stops=True),)
         self._open.clear()
-        self._shut.set()
+        self._look.set()
         _log.warning("registering_stopped", error=str(error))
+
+    def look_again(self) -> None:
+        """Something has changed: the account is examined in a moment, not only when its time has come."""
+        self._look.set()
 
     async def run(self) -> None:
         """Examine the account again and again, for ever."""
         failed = 0
         while True:
-            self._shut.clear()
+            self._look.clear()
             report = await examine(self._client, self._wanted)
-            if self._shut.is_set():
+            if self._look.is_set():
                 continue
             self._tell(report.problems)
             if report.can_register:
@@ -86,7 +90,7 @@ class Gate:
                 failed += 1
             try:
                 async with asyncio.timeout(pause):
-                    await self._shut.wait()
+                    await self._look.wait()
             except TimeoutError:
                 continue
             await asyncio.sleep(self._shut_pauses[0])

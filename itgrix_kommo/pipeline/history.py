@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, tzinfo
 from enum import StrEnum
 from typing import NamedTuple
@@ -43,6 +45,9 @@ LOOK_AGAIN = 0.5
 ROUND_ABOUT = 60.0
 """Seconds added to either end of a downtime: clocks of hosts and of databases differ."""
 
+EARLIEST, LATEST = 100_000_000.0, 32_503_680_000.0
+"""Unix seconds between which times are believed: 20261122 is no time of 1970, but a date without its dashes."""
+
 HISTORY = "from_history"
 """Marks the JSON of a call that was not heard live."""
 
@@ -67,6 +72,20 @@ class Read(NamedTuple):
     type: str = ""
     client: str = ""
     ended_at: float = 0.0
+
+    def facts(self, zone: tzinfo | None) -> dict[str, str]:
+        """What programs are told; `ended` as the PBX's clock in `zone` showed it, empty if unknown."""
+        return {
+            "call_id": self.call_id,
+            "fate": self.fate.value,
+            "reason": self.reason,
+            "type": self.type,
+            "client": self.client,
+            "ended": self.ended(zone),
+        }
+
+    def ended(self, zone: tzinfo | None) -> str:
+        return f"{datetime.fromtimestamp(self.ended_at, zone):%Y-%m-%d %H:%M:%S}" if self.ended_at else ""
 
 
 class History:
@@ -96,13 +115,13 @@ class History:
         self._kept = 0
         self._line_stands = False
 
-    async def of_period(self, since: float, until: float) -> AsyncIterator[Read]:
+    async def of_period(self, since: float, until: float) -> AsyncGenerator[Read]:
         """Every call with a row between the two (Unix seconds), by its end."""
         async for whole in self._pbx.between(since, until):
             for read in await self._take(whole):
                 yield read
 
-    async def of_ids(self, ids: Sequence[str]) -> AsyncIterator[Read]:
+    async def of_ids(self, ids: Sequence[str]) -> AsyncGenerator[Read]:
         """The calls that have these linkedids or uniqueids, in their order; of one that is not there it says so."""
         told: set[str] = set()
         for call_id in ids:
@@ -178,6 +197,23 @@ class Gaps:
         return await self._spans.get()
 
 
+@asynccontextmanager
+async def opened_history(
+    database: PbxDatabase,
+    zone: tzinfo | None,
+    registrations: Registrations,
+    plan: NumberPlan,
+    *,
+    on_kept: Callable[[], None] = lambda: None,
+) -> AsyncIterator[History]:
+    """The calls of the past in this PBX's tables. Raises StorageError where they can't be read."""
+    pbx = await PbxCalls.open(database, zone)
+    try:
+        yield History(pbx, registrations, plan, on_kept=on_kept)
+    finally:
+        await pbx.close()
+
+
 async def fill_downtime(
     database: PbxDatabase,
     zone: tzinfo | None,
@@ -195,13 +231,9 @@ async def fill_downtime(
     """
     fates = dict.fromkeys(Fate, 0)
     try:
-        pbx = await PbxCalls.open(database, zone)
-        try:
-            history = History(pbx, registrations, plan, on_kept=on_kept)
+        async with opened_history(database, zone, registrations, plan, on_kept=on_kept) as history:
             async for read in history.of_period(since - ROUND_ABOUT, until + ROUND_ABOUT):
                 fates[read.fate] += 1
-        finally:
-            await pbx.close()
     except StorageError as error:
         by_hand = f"itgrix-kommo read-call --from {since:.0f} --to {until:.0f}"
         _log.error("downtime_not_filled", error=str(error), remedy=by_hand)
@@ -217,13 +249,16 @@ def moment(text: str, zone: tzinfo | None) -> float:
     """
     text = text.strip()
     try:
-        if text.replace(".", "", 1).isdecimal():
-            return datetime.fromtimestamp(float(text)).astimezone().timestamp()
-        at = datetime.fromisoformat(text)
-        if at.tzinfo is None and zone is not None:
-            at = at.replace(tzinfo=zone)
-        return at.timestamp()
+        at = float(text) if text.replace(".", "", 1).isdecimal() else _on_the_clock(text, zone)
     except (ValueError, OverflowError, OSError):
+        at = math.nan
+    if not EARLIEST <= at < LATEST:
         raise ValueError(
             f'{text[:40]!r} is no time: write "2026-11-22 14:00:00", Unix seconds, or "2026-11-22T14:00:00+03:00"'
-        ) from None
+        )
+    return at
+
+
+def _on_the_clock(text: str, zone: tzinfo | None) -> float:
+    told = datetime.fromisoformat(text)
+    return (told.replace(tzinfo=zone) if told.tzinfo is None else told).timestamp()

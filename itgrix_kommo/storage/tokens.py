@@ -46,3 +46,8 @@ class Tokens:
         is_kept = await self._database.write(write)
         await self._database.make_durable()
         return is_kept
+
+    async def forget(self) -> None:
+        async with self._database.writing() as connection:
+            await connection.execute(sa.delete(grants).where(grants.c.client_id == self._client_id))
+        await self._database.make_durable()

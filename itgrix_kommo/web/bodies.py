@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from aiohttp import web
@@ -44,9 +45,21 @@ async def read_json(request: web.Request, kind: type[_Body], most: int) -> _Body
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(str(step) for step in first["loc"]) or "body"
-        raise Refused(400, f"{place}: {first['msg']}") from None
+        raise _misfit(error, "body") from None
+
+
+def fitting(kind: type[_Body], query: Mapping[str, object]) -> _Body:
+    """What stands in a query as one of a kind. Raises Refused (400)."""
+    try:
+        return kind.model_validate(query)
+    except ValidationError as error:
+        raise _misfit(error, "query") from None
+
+
+def _misfit(error: ValidationError, whole: str) -> Refused:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(step)[:40] for step in first["loc"]) or whole
+    return Refused(400, f"{place}: {first['msg']}")
 
 
 def _too_large(most: int) -> Refused:

@@ -19,6 +19,8 @@ from itgrix_kommo.calls.call import Stage
 from itgrix_kommo.calls.numbers import NumberPlan
 from itgrix_kommo.config import Config, Listener
 from itgrix_kommo.customizations import Customizer
+from itgrix_kommo.errors import KommoUnauthorized
+from itgrix_kommo.kommo.oauth import integration_of
 from itgrix_kommo.kommo.webhooks import Change
 from itgrix_kommo.web import openapi
 from itgrix_kommo.web.admin import AdminDoor
@@ -27,8 +29,10 @@ from itgrix_kommo.web.certificate import Certificate
 from itgrix_kommo.web.dialling import DialRules
 from itgrix_kommo.web.health import Health, health_routes
 from itgrix_kommo.web.metrics import CONTENT_TYPE, Figures, Metrics
+from itgrix_kommo.web.oauth import Grants, OAuthDesk
 from itgrix_kommo.web.originate import Asterisk, ClickToCall
 from itgrix_kommo.web.originate_routes import OriginateDesk
+from itgrix_kommo.web.read_call import Past, ReadCallDesk
 from itgrix_kommo.web.server import serving
 from itgrix_kommo.web.status import Grade, Part, StatusBoard
 from itgrix_kommo.web.webhooks import WebhookInbox
@@ -53,7 +57,11 @@ class View(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """What the face needs of the other rooms. `account_id` is None while Kommo has not told it."""
+    """What the face needs of the other rooms. `account_id` is None while Kommo has not told it.
+
+    `past` is None where the PBX keeps no calls, `grants` where a long-lived token opens Kommo. `access_granted` and
+    `access_ended` are to be told what a person decided in Kommo.
+    """
 
     plan: NumberPlan
     asterisk: Asterisk
@@ -62,6 +70,10 @@ class Rooms:
     account_id: Callable[[], int | None]
     user_name: Callable[[int], str]
     outside: View
+    past: Past | None
+    grants: Grants | None
+    access_granted: Callable[[], None]
+    access_ended: Callable[[KommoUnauthorized], None]
 
 
 class Face:
@@ -119,13 +131,24 @@ class Face:
             token=tokens.autodistribution.get_secret_value() if tokens.autodistribution else None,
             trusted=http.trusted_proxies,
         )
-        self.public_routes = [*desk.routes(), *self.webhooks.routes(), *public_routes]
+        oauth = OAuthDesk(
+            integration_of(config),
+            rooms.grants,
+            base_url=kommo.base_url,
+            account_id=rooms.account_id,
+            on_granted=rooms.access_granted,
+            on_ended=rooms.access_ended,
+        )
+        self.read_call = ReadCallDesk(rooms.past, zone=config.node.timezone)
+        self.public_routes = [*desk.routes(), *self.webhooks.routes(), *oauth.public_routes(), *public_routes]
         self.local_routes = [
             *self.public_routes,
             *questions.routes(),
             *health_routes(rooms.outside.health),
             web.get("/status", self.door.guarding(self._status)),
             web.get("/metrics", self.door.guarding(self._measured)),
+            *self.read_call.routes(self.door.guarding),
+            *oauth.local_routes(self.door.guarding),
             web.get(openapi.PATH, self._description),
             *local_routes,
         ]
@@ -202,4 +225,5 @@ class Face:
             "originate": dict(self.clicks.results),
             "autodistribution": dict(self.autodistribution.results),
             "webhooks": dict(self.webhooks.results),
+            "read_call": self.read_call.going.facts() if self.read_call.going else None,
         }

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from itgrix_kommo.pipeline.history import Fate
 from itgrix_kommo.web import clicks
 from itgrix_kommo.web.autodistribution import LONGEST_QUERY
 from itgrix_kommo.web.originate_routes import LONGEST_WAIT
 from itgrix_kommo.web.originate_routes import schema as originate_schema
+from itgrix_kommo.web.read_call import MOST_IDS_ON_A_LINE
+from itgrix_kommo.web.read_call import schema as read_call_schema
 
 PATH: Final = "/openapi.json"
 
@@ -18,11 +21,23 @@ _WORDS: Final = {
     403: "Who asks is known, and may not have this.",
     404: "There is no such thing, or it is not for the one who asks.",
     408: "The body took too long.",
+    409: "Something else has to end first; `detail` tells what.",
     413: "The body is too large.",
     415: "The body is of another type.",
     429: "Too many requests; Retry-After tells when the next one is welcome.",
     503: "What is needed for it is not there now.",
 }
+_PAGES: Final = {
+    200: "Access is granted.",
+    400: "This is no answer that we asked for, or Kommo takes its code no more.",
+    403: "A person chose not to grant it.",
+    404: "No grant is wanted as this is configured.",
+    409: "This very answer was used before.",
+    502: "Kommo could not be asked; the same page may be reloaded.",
+}
+_MOMENT: Final = "`YYYY-MM-DD hh:mm:ss` as the PBX's clock showed it, Unix seconds, or ISO 8601 with its zone."
+_WORDS_ALONE: Final[dict[str, Any]] = {"text/plain": {"schema": {"type": "string"}}}
+_SOUND: Final[dict[str, Any]] = {"audio/*": {}, "application/octet-stream": {}}
 
 
 def description(version: str) -> dict[str, Any]:
@@ -48,7 +63,13 @@ def description(version: str) -> dict[str, Any]:
                 "digest": {"type": "http", "scheme": "digest", "description": "The login of http.admin."},
                 "basic": {"type": "http", "scheme": "basic", "description": "The same, over TLS or on the host alone."},
             },
-            "schemas": {"Problem": _problem(), "Progress": _progress(), "Health": _health(), "Status": _status()},
+            "schemas": {
+                "Problem": _problem(),
+                "Progress": _progress(),
+                "Health": _health(),
+                "Status": _status(),
+                "ReadCall": _read_call(),
+            },
         },
     }
 
@@ -56,6 +77,7 @@ def description(version: str) -> dict[str, Any]:
 def _paths() -> dict[str, Any]:
     by_token_or_widget: list[dict[str, list[str]]] = [{"originateToken": []}, {"widget": []}]
     for_admin: list[dict[str, list[str]]] = [{"digest": []}, {"basic": []}]
+    read_call = (400, 401, 403, 409, 503)
     return {
         "/originate": {
             "post": {
@@ -164,6 +186,98 @@ def _paths() -> dict[str, Any]:
                 "responses": {"200": {"description": "Heard."}, **_refusals(400, 404, 408, 413)},
             }
         },
+        "/recordings/{signed}.mp3": {
+            "get": {
+                "operationId": "recording",
+                "summary": "The recording of a call, for who holds its link; HEAD as well.",
+                "security": [],
+                "parameters": [
+                    _path_parameter("signed"),
+                    {"in": "header", "name": "Range", "required": False, "schema": {"type": "string"}},
+                ],
+                "responses": {
+                    "200": {"description": "The whole of it.", "content": _SOUND},
+                    "206": {
+                        "description": "What was asked for of it.",
+                        "content": {**_SOUND, "multipart/byteranges": {}},
+                    },
+                    "304": {"description": "It is as it was."},
+                    "404": {"description": "There is none, or it is kept no longer.", "content": _WORDS_ALONE},
+                    "410": {"description": "The link has expired.", "content": _WORDS_ALONE},
+                    "412": {"description": "It is not as the condition says."},
+                    "416": {"description": "It is not as long as that."},
+                },
+            }
+        },
+        "/pbx/read_call": {
+            "get": {
+                "operationId": "readCall",
+                "summary": "Register calls of the past: those with an id, or those of a period.",
+                "description": "Each call is told as soon as it was read; while nothing is told, empty lines come. "
+                "It does something, though it is a GET, as it always was: nothing is registered twice by it.",
+                "security": for_admin,
+                "parameters": [
+                    {**_query("id", "A linkedid or uniqueid; may be repeated.", required=False), "schema": _ids()},
+                    _query("start_date", _MOMENT, required=False),
+                    _query("end_date", "The same; now, if left out.", required=False),
+                ],
+                "responses": {"200": _json("What became of each.", _ref("ReadCall")), **_refusals(*read_call)},
+            },
+            "post": {
+                "operationId": "readCallByBody",
+                "summary": "The same, for many ids.",
+                "security": for_admin,
+                "requestBody": {"required": True, "content": {"application/json": {"schema": read_call_schema()}}},
+                "responses": {
+                    "200": _json("What became of each.", _ref("ReadCall")),
+                    **_refusals(*read_call, 408, 413, 415),
+                },
+            },
+        },
+        "/oauth/kommo": {
+            "get": {
+                "operationId": "oauthAnswer",
+                "summary": "Where Kommo sends the browser of who was asked for access.",
+                "security": [],
+                "parameters": [
+                    _query(name, words, required=False)
+                    for name, words in (
+                        ("code", "Kommo's code, good once and for 20 minutes."),
+                        ("state", "Ours, by which we know that we asked."),
+                        ("referer", "The account's host; no other than kommo.base_url's is taken."),
+                        ("client_id", "The integration."),
+                        ("error", "Instead of a code, where access was not granted."),
+                    )
+                ],
+                "responses": {
+                    str(status): {"description": words, "content": {"text/html": {"schema": {"type": "string"}}}}
+                    for status, words in _PAGES.items()
+                },
+            }
+        },
+        "/oauth/kommo/login": {
+            "get": {
+                "operationId": "oauthLogin",
+                "summary": "Send the administrator's browser to Kommo, to grant access there.",
+                "security": for_admin,
+                "responses": {"303": {"description": "Kommo's page of consent."}, **_refusals(401, 403, 404)},
+            }
+        },
+        "/oauth/kommo/uninstalled": {
+            "get": {
+                "operationId": "oauthUninstalled",
+                "summary": "Kommo tells that the integration was taken out of the account.",
+                "security": [],
+                "parameters": [
+                    _query("client_uuid", "The integration.", required=True),
+                    _query("account_id", "The account.", required=True),
+                    _query(
+                        "signature", "HMAC-SHA256 of `client_uuid|account_id` by the secret key, in hex.", required=True
+                    ),
+                ],
+                "responses": {"200": {"description": "Registering has stopped."}, **_refusals(400, 403, 404, 503)},
+            }
+        },
         PATH: {
             "get": {
                 "operationId": "openapi",
@@ -253,3 +367,24 @@ def _status() -> dict[str, Any]:
         customizer=_object(enabled={"type": "boolean"}, methods=hooks),
         outside={"type": "object"},
     )
+
+
+def _read_call() -> dict[str, Any]:
+    names = ("call_id", "reason", "type", "client", "ended")
+    one = _object(fate={"enum": [fate.value for fate in Fate]}, **{name: {"type": "string"} for name in names})
+    return _object(
+        calls={"type": "array", "items": one},
+        counts={"type": "object", "additionalProperties": {"type": "integer"}},
+        error={"type": ["string", "null"], "description": "Why the reading ended early; what is told before holds."},
+    )
+
+
+def _ids() -> dict[str, Any]:
+    """Fewer than a body takes: they have to go on one line."""
+    properties: dict[str, Any] = read_call_schema()["properties"]
+    many = next(one for one in properties["id"]["anyOf"] if one["type"] == "array")
+    return {**many, "maxItems": MOST_IDS_ON_A_LINE}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}

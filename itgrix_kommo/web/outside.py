@@ -10,6 +10,7 @@ from itgrix_kommo.calls.tracker import Tracker
 from itgrix_kommo.customizations import Customizer
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.phonebook import Phonebook
+from itgrix_kommo.kommo.subscription import Subscription
 from itgrix_kommo.kommo.transport import Transport
 from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.gate import Gate
@@ -30,10 +31,12 @@ class Outside:
     phonebook: Phonebook
     capture: Capture
     tracker: Tracker
+    subscription: Subscription | None = None
     _storage_error: str = ""
 
     def parts(self) -> Mapping[str, Callable[[], Part]]:
-        return {"asterisk": self._asterisk, "kommo": self._kommo, "storage": self._storage}
+        parts = {"asterisk": self._asterisk, "kommo": self._kommo, "storage": self._storage}
+        return parts if self.subscription is None else {**parts, "webhooks": self._webhooks}
 
     def condition(self) -> Condition:
         fault, stops = self._capturing_fault(), self.gate.stops()
@@ -116,6 +119,12 @@ class Outside:
             return Part(error, Grade.ERROR, stops=True, facts=facts)
         untried = self.gate.rules is None and all(one.passes for one in problems)
         return Part(error, Grade.WARNING if error else Grade.OK, passes=untried, facts=facts)
+
+    def _webhooks(self) -> Part:
+        if self.subscription is None:
+            return Part()
+        error = self.subscription.error
+        return Part(error, Grade.WARNING if error else Grade.OK, facts={"subscribed": self.subscription.is_there})
 
     def _storage(self) -> Part:
         error = self._storage_error
