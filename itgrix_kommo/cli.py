@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import sys
 import time
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qs, urlencode, urlsplit
 
 import structlog
 import typer
@@ -23,13 +21,20 @@ from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.calls.numbers import NumberPlan
 from itgrix_kommo.calls.tracker import Tracker
 from itgrix_kommo.cli_history import read_call
-from itgrix_kommo.errors import ConfigError, ItgrixError
-from itgrix_kommo.kommo.limiter import Limiter
-from itgrix_kommo.kommo.transport import Transport
+from itgrix_kommo.cli_login import login
+from itgrix_kommo.errors import ItgrixError
 from itgrix_kommo.sandbox import SandboxOptions, run_sandbox
 from itgrix_kommo.storage.registrations import Registration
 from itgrix_kommo.storage.trace import read_trace
-from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, JsonOption, err, finish, opened, opened_registrations, out
+from itgrix_kommo.terminal import (
+    CONFIG_PATH,
+    ConfigOption,
+    JsonOption,
+    err,
+    finish,
+    opened_registrations,
+    out,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -41,6 +46,7 @@ commands = typer.Typer(
 )
 config_commands = typer.Typer(help="Look at and begin the configuration.", no_args_is_help=True)
 registration_commands = typer.Typer(help="Calls on their way into Kommo.", no_args_is_help=True)
+commands.command("login")(login)
 commands.command("read-call")(read_call)
 commands.add_typer(config_commands, name="config")
 commands.add_typer(registration_commands, name="registrations")
@@ -128,25 +134,6 @@ def replay(
         out.print(f"[yellow]![/] call {_plain(live.id)} had not ended when the trace did", highlight=False)
 
 
-@commands.command()
-def login(path: ConfigOption = CONFIG_PATH) -> None:
-    """Let Kommo grant access by OAuth: once, before the first start without a long-lived token."""
-    settings = config.load(path)
-    integration = settings.kommo.integration
-    if integration is None:
-        raise ConfigError("kommo.integration: not given: add the integration's keys, or use a kommo.access_token")
-    state = secrets.token_urlsafe(16)
-    out.print("Open this address, agree, and paste the address that the browser is sent to (within 20 minutes):")
-    query = urlencode({"client_id": integration.client_id, "state": state})
-    out.print(f"https://www.kommo.com/oauth?{query}", soft_wrap=True, highlight=False)
-    answer = parse_qs(urlsplit(typer.prompt("Address").strip()).query)
-    if answer.get("state") != [state] or "code" not in answer:
-        err.print("that address holds no code of this login: begin again, and paste the whole of it")
-        raise typer.Exit(1)
-    finish(_grant(settings, answer["code"][0]))
-    out.print("[green]✓[/] access is granted; the daemon renews it by itself")
-
-
 @config_commands.command("init")
 def config_init(
     path: Annotated[Path, typer.Argument(help="Where to write it.")] = CONFIG_PATH,
@@ -215,14 +202,6 @@ def registrations_retry(
         err.print(f"there is no failed registration {number}: itgrix-kommo registrations list shows them")
         raise typer.Exit(1)
     out.print(f"registration {number} waits again; the running daemon takes it up within a quarter of a minute")
-
-
-async def _grant(settings: config.Config, code: str) -> None:
-    async with (
-        opened(settings) as database,
-        Transport(settings.kommo.base_url, None, Limiter(settings.kommo.requests_per_second)) as bare,
-    ):
-        await app.oauth_tokens(settings, database, bare).grant_by(code)
 
 
 async def _latest(settings: config.Config, limit: int) -> list[Registration]:

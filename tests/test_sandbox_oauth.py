@@ -54,7 +54,7 @@ class TestConsent:
         assert str(back.with_query(None)) == api.sandbox.options.redirect_uri
         assert {name: back.query[name] for name in ("state", "referer", "client_id")} == {
             "state": "x&y",
-            "referer": "acme.kommo.com",
+            "referer": URL(api.sandbox.url).authority,
             "client_id": client_id,
         }
         assert (await by_code(api, back.query["code"])).status == 200

@@ -46,13 +46,9 @@ def is_our_state(state: str, integration: Integration, now: float) -> bool:
 
 def is_of_account(referer: str, base_url: str) -> bool:
     """Whether the host that Kommo's answer names is the account's own."""
-    try:
-        return (
-            URL(f"//{referer.removeprefix('https://').rstrip('/')}").authority.lower()
-            == URL(base_url).authority.lower()
-        )
-    except ValueError:
-        return False
+    account = URL(base_url)
+    host = account.host if account.explicit_port is None else f"{account.host}:{account.explicit_port}"
+    return referer.lower().removeprefix("https://").rstrip("/") == host
 
 
 def is_uninstall_signature(signature: str, integration: Integration, account_id: int) -> bool:

@@ -75,6 +75,12 @@ class Tokens:
         """As when an administrator disables the integration: every token answers 401 from now on."""
         self._revoked.update(self._long_lived, self._by_access, self._by_refresh)
 
+    def uninstalled(self) -> dict[str, str]:
+        """What Kommo tells the integration's hook, signed, when it is taken out of the account."""
+        message = f"{self.client_id}|{self._account_id}".encode()
+        signature = hmac.digest(self._client_secret.encode(), message, hashlib.sha256).hex()
+        return {"client_uuid": self.client_id, "account_id": str(self._account_id), "signature": signature}
+
     def user_of(self, token: str) -> int | None:
         """Whom an access token or long-lived token speaks for; None where it is worth nothing."""
         if token in self._revoked:

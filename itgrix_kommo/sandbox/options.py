@@ -23,6 +23,7 @@ class SandboxOptions:
     client_id: str = "7c1d5c2e-0b6f-4f0a-9a53-5d2f6a1b8c9d"
     client_secret: str = field(default="sandbox-secret", repr=False)
     redirect_uri: str = "http://127.0.0.1:8077/oauth/kommo"
+    uninstall_hook: str = "http://127.0.0.1:8077/oauth/kommo/uninstalled"
     clients: bool = False  # start with a few invented contacts, to look at and to call
     switches: Switches = field(default_factory=Switches)
     faults: tuple[Fault, ...] = ()

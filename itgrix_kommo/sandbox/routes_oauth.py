@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
-def routes(tokens: Tokens, *, subdomain: str, consenting_user: int) -> list[web.RouteDef]:
+def routes(tokens: Tokens, *, consenting_user: int) -> list[web.RouteDef]:
     async def consent(request: web.Request) -> web.Response:
         """Kommo's consent page, where here the administrator always agrees at once."""
         if request.query.get("client_id") != tokens.client_id:
@@ -23,7 +23,7 @@ def routes(tokens: Tokens, *, subdomain: str, consenting_user: int) -> list[web.
         back = URL(tokens.redirect_uri).update_query(
             code=tokens.issue_code(consenting_user),
             state=request.query.get("state", ""),
-            referer=f"{subdomain}.kommo.com",
+            referer=request.host,  # the account's own, as whoever asks here knows it
             client_id=tokens.client_id,
         )
         return web.Response(status=302, headers={"Location": str(back)})

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 from aiohttp import web
 from pydantic import ValidationError
 
@@ -32,6 +34,7 @@ class Desk:
             web.delete("/sandbox/faults", self.clear_faults),
             web.post("/sandbox/unblock", self.unblock),
             web.post("/sandbox/revoke", self.revoke),
+            web.post("/sandbox/uninstall", self.uninstall),
         ]
 
     async def audit(self, _: web.Request) -> web.Response:
@@ -79,6 +82,20 @@ class Desk:
         """What an administrator does who disables the integration."""
         self._sandbox.tokens.revoke_all()
         return web.Response(status=204)
+
+    async def uninstall(self, _: web.Request) -> web.Response:
+        """What an administrator does who takes the integration out: its tokens end, and its hook is told once."""
+        tokens, hook = self._sandbox.tokens, self._sandbox.options.uninstall_hook
+        tokens.revoke_all()
+        headers = {"User-Agent": "amoService-oAuth-Code-Sender/1.0"}
+        status = 0
+        with suppress(aiohttp.ClientError, TimeoutError):
+            async with (
+                aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=10)) as session,
+                session.get(hook, params=tokens.uninstalled(), allow_redirects=False) as answer,
+            ):
+                status = answer.status
+        return web.json_response({"hook": hook, "status": status})
 
 
 async def _object(request: web.Request) -> dict[str, Any]:

@@ -93,9 +93,7 @@ class Sandbox:
         ):
             for method, path, handler in routes:
                 app.router.add_route(method, prefix + path, self._authorized(handler))
-        app.router.add_routes(
-            routes_oauth.routes(self.tokens, subdomain=self.options.subdomain, consenting_user=self.options.admin_id)
-        )
+        app.router.add_routes(routes_oauth.routes(self.tokens, consenting_user=self.options.admin_id))
         app.router.add_routes(Desk(self).routes())
         app.router.add_routes(page.routes(self))
         app.cleanup_ctx.append(self._delivering)

@@ -48,6 +48,6 @@ class Tokens:
         return is_kept
 
     async def forget(self) -> None:
-        async with self._database.writing() as connection:
-            await connection.execute(sa.delete(grants).where(grants.c.client_id == self._client_id))
+        delete = sa.delete(grants).where(grants.c.client_id == self._client_id)
+        await self._database.write(lambda connection: connection.execute(delete))
         await self._database.make_durable()
