@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from itgrix_kommo import __version__, app, cli_calls, cli_hooks, cli_phonebook, config, log
+from itgrix_kommo import __version__, app, cli_calls, cli_hooks, cli_phonebook, cli_widget, config, log
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.calls.numbers import NumberPlan
@@ -53,6 +53,7 @@ commands.add_typer(registration_commands, name="registrations")
 commands.add_typer(cli_calls.commands, name="calls")
 commands.add_typer(cli_hooks.commands, name="hooks")
 commands.add_typer(cli_phonebook.commands, name="phonebook")
+commands.add_typer(cli_widget.commands, name="widget")
 
 
 def main() -> None:

@@ -27,6 +27,7 @@
     │   ├── HookTimedOut            it took longer than it may, and was killed
     │   └── HooksUnusable           the directory of customizations can't be used as it is: a person must act
     ├── StorageError                the database can't be opened, read or written
+    ├── WidgetError                 the widget's own files make nothing that Kommo would take
     └── TraceError                  a recorded trace can't be read
 
 `remedy` tells what the one who catches it should do: try again, give this one up, or wait for a person.
@@ -169,6 +170,10 @@ class HooksUnusable(HookError):
 
 class StorageError(ItgrixError):
     remedy = Remedy.RETRY
+
+
+class WidgetError(ItgrixError):
+    remedy = Remedy.PERSON
 
 
 class TraceError(ItgrixError):

@@ -58,6 +58,17 @@ class TestNews:
             answer = await face.ask("GET", f"/originate/{click_id}?after=ended&wait=50", headers=BY_TOKEN)
         assert answer.json["state"] == "ended"
 
+    async def test_is_not_waited_for_once_the_daemon_ends(self, face: Served) -> None:
+        click_id = (await face.call()).json["originate_id"]
+        path = f"/originate/{click_id}?after=queued&wait=50"
+        asked = asyncio.create_task(face.ask("GET", path, headers=BY_TOKEN))
+        async with asyncio.timeout(20):
+            while not face.face.clicks._waiting:
+                await asyncio.sleep(0)
+            face.face.clicks.end()
+            for answer in (await asked, await face.ask("GET", path, headers=BY_TOKEN)):
+                assert answer.json["state"] == "queued"
+
     async def test_that_does_not_come_is_told_in_time(self, face: Served) -> None:
         click_id = (await face.call()).json["originate_id"]
         answer = await face.ask("GET", f"/originate/{click_id}?after=queued&wait=1", headers=BY_TOKEN)

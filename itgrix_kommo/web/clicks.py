@@ -23,6 +23,9 @@ KEEP_ENDED: Final = 600.0
 UNHEARD: Final = 60.0
 """Seconds after the ringing time in which a click of which nothing was heard is taken for lost."""
 
+UNHEARD_OF: Final = "nothing was heard of it"
+"""The outcome of such a click."""
+
 _FAILURES: Final = {1: GAVE_UP, 3: NO_ANSWER, 5: BUSY, 8: CONGESTION}
 """Asterisk's reasons why the first phone was not reached (its control frames), far from exact; others: unreachable."""
 
@@ -104,7 +107,7 @@ class Clicks:
         if click is None or click.owner != owner:
             return None
         if click.state is State.QUEUED and not click.call_id and now - click.started_at > self._patience:
-            self._advance(click_id, State.ENDED, now, outcome="nothing was heard of it")
+            self._advance(click_id, State.ENDED, now, outcome=UNHEARD_OF)
         return self._clicks[click_id]
 
     def hear(self, events: Iterable[ev.Event]) -> None:

@@ -183,6 +183,7 @@ class Face:
                         )
                     )
                 )
+            stack.callback(self.clicks.end)
             yield addresses[0]
 
     def _listeners(self) -> dict[str, Listener]:

@@ -79,6 +79,7 @@ class ClickToCall:
         self._now = now
         self._pace = Pace(each=settings.per_user_per_minute, together=settings.per_minute)
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._is_ending = False
         self.clicks = Clicks(patience=settings.timeout_s, moved=self._tell)
         self.results: Counter[str] = Counter()
 
@@ -121,7 +122,7 @@ class ClickToCall:
     async def news(self, click_id: str, caller: Caller, known: State, within: float) -> Click | None:
         """As `progress`, but not before it has left the state `known` or `within` seconds have passed."""
         click = self.progress(click_id, caller)
-        if click is None or click.state is not known or known is State.ENDED:
+        if click is None or click.state is not known or known is State.ENDED or self._is_ending:
             return click
         if len(self._waiting[click_id]) >= MOST_WAITING:
             return click
@@ -137,6 +138,12 @@ class ClickToCall:
             if not self._waiting[click_id]:
                 del self._waiting[click_id]
         return self.progress(click_id, caller)
+
+    def end(self) -> None:
+        """Answer all who wait, and let nobody wait any more: the door is about to close."""
+        self._is_ending = True
+        for click_id in list(self._waiting):
+            self._tell(click_id)
 
     def _tell(self, click_id: str) -> None:
         for told in self._waiting.get(click_id, ()):

@@ -1,0 +1,116 @@
+"""A page that behaves as Kommo's does, as far as its documentation tells, with an uploaded widget on it.
+
+RequireJS and jQuery are the real ones (Debian's packages). What Kommo's own code does stands in `kommo_page.html`:
+which callbacks it calls when, `add_action`, `i18n`, and `$authorizedAjax`, which has the account sign a token for each
+request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import zipfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from tests.headless_browser import DEADLINE, Page
+from tests.web_face import CLIENT_ID, signed
+
+SCRIPTS = Path("/usr/share/javascript")
+PAGE = Path(__file__).with_suffix(".html")
+
+
+class KommoPage:
+    """`token` makes what the account signs (None: it fails), `tokens` is how many it was asked for."""
+
+    def __init__(self, page: Page, widget: bytes) -> None:
+        self.page = page
+        self.files = zipfile.ZipFile(io.BytesIO(widget))
+        self.origin = ""
+        self.language = "en"
+        self.token: Callable[[], str | None] = lambda: signed(iss=self.origin)
+        self.tokens = 0
+
+    async def opens(
+        self, *, settings: dict[str, str] | None = None, language: str = "en", copies: int = 1, phones: list[str]
+    ) -> None:
+        """A user with this language opens a lead's page that shows these phones."""
+        self.language = language
+        await self.page.go(f"{self.origin}/?{language}")
+        await self.run(f"kommo.boot({json.dumps({'settings': settings or {}, 'copies': copies, 'area': 'lcard'})})")
+        await self.run(f"kommo.show({json.dumps(phones)})")
+
+    async def run(self, script: str) -> Any:
+        return await self.page.run(script)
+
+    async def clicks(self, phone: str) -> None:
+        await self.run(f"kommo.click({json.dumps(phone)})")
+
+    async def cards(self) -> list[dict[str, str]]:
+        found: list[dict[str, str]] = await self.run("kommo.cards()")
+        return found
+
+    async def shows(self, **wanted: str) -> dict[str, str]:
+        """Wait until there is one card, with what is wanted of it."""
+        found: list[dict[str, str]] = []
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while len(found) != 1 or not found[0].items() >= wanted.items():
+                    found = await self.cards()
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"wanted {wanted}, seen {found}") from None
+        return found[0]
+
+    async def shows_nothing(self) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while await self.run("document.querySelector('.itgrix-calls') !== null"):
+                await asyncio.sleep(0.05)
+
+    def text(self, section: str, key: str) -> str:
+        """What the widget says in the user's language."""
+        found: str = json.loads(self.files.read(f"i18n/{self.language}.json"))[section][key]
+        return found
+
+    async def _page(self, request: web.Request) -> web.Response:
+        text = PAGE.read_text().replace("<html>", f'<html lang="{request.query_string}">')
+        return web.Response(text=text, content_type="text/html")
+
+    async def _script(self, request: web.Request) -> web.FileResponse:
+        name = request.match_info["name"]
+        return web.FileResponse(SCRIPTS / {"require": "requirejs"}.get(name, name) / f"{name}.js")
+
+    async def _file(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        kind = "text/javascript" if name.endswith(".js") else "application/json"
+        return web.Response(body=self.files.read(name), content_type=kind, charset="utf-8")
+
+    async def _token(self, _: web.Request) -> web.Response:
+        self.tokens += 1
+        token = self.token()
+        return web.json_response({"token": token}) if token else web.Response(status=500)
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/", self._page),
+            web.get("/js/{name}.js", self._script),
+            web.get("/widgets/itgrix_code/{name:.+}", self._file),
+            web.get(f"/ajax/v2/integrations/{CLIENT_ID}/disposable_token", self._token),
+        ]
+
+
+@asynccontextmanager
+async def kommo_page(page: Page, widget: bytes) -> AsyncIterator[KommoPage]:
+    """The account's pages on an origin of their own, shown in `page`."""
+    kommo = KommoPage(page, widget)
+    app = web.Application()
+    app.add_routes(kommo.routes())
+    async with TestServer(app) as server:
+        kommo.origin = str(server.make_url("")).rstrip("/")
+        yield kommo
