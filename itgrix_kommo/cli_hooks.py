@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import difflib
 import json
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -13,13 +16,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from itgrix_kommo import app, config
+from itgrix_kommo import app, config, log
 from itgrix_kommo.config import HOOKS, Config, Hook
 from itgrix_kommo.customizations import CATALOGUE, Customizer, Findings, Verdict, find
+from itgrix_kommo.customizations.host import HookHost
 from itgrix_kommo.kommo.checks import Report
 from itgrix_kommo.pipeline.intake import CALL
 from itgrix_kommo.pipeline.progress import Progress
 from itgrix_kommo.pipeline.trial import params_for
+from itgrix_kommo.service_manager import ServiceManager
 from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened_registrations, out
 
 ASK_WITHIN = 3.0
@@ -53,6 +58,18 @@ def hooks_list(path: ConfigOption = CONFIG_PATH, *, as_json: JsonOption = False)
         out.print(f"! {problem}", markup=False, highlight=False, soft_wrap=True)
     if why_not:
         out.print(f"No counts: {why_not}", markup=False, highlight=False, soft_wrap=True)
+
+
+@commands.command("host")
+def hooks_host(
+    socket: Annotated[Path, typer.Option(help="The socket to make, for this user and its group alone.")],
+) -> None:
+    """Run the customizations for a daemon whose customizations.socket this is, as the user who runs this."""
+    log.configure("info", "json")
+    try:
+        finish(_host(socket))
+    except OSError as error:
+        raise failed(f"{socket} can't be made: {error.strerror}: give a path in a directory of this user") from error
 
 
 @commands.command("try")
@@ -105,6 +122,14 @@ def _facts(hook: Hook, settings: Config, found: Findings, counts: Mapping[str, A
         **{key: counted.get(key, 0) for key in ("calls", "failures", "timeouts")},
         "last_error": counted.get("last_error"),
     }
+
+
+async def _host(socket: Path) -> None:
+    host = asyncio.create_task(HookHost(socket).run(ServiceManager.of_environment().ready))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, host.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await host
 
 
 async def _counts(settings: Config) -> tuple[dict[str, Any], str]:

@@ -48,16 +48,17 @@ class TestReadme:
 
 
 class TestExample:
-    def test_loads_without_a_warning(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_loads_without_a_warning(self, tmp_path: Path) -> None:
         text = EXAMPLE.read_text()
-        monkeypatch.setenv("ITGRIX_ADMIN_PASSWORD", "password-of-admin")
-        for name in re.findall(r'"/etc/itgrix_amo/secrets/(\w+)"', text):
-            file = tmp_path / name
+        (tmp_path / "secrets").mkdir()
+        for name in re.findall(r'{"credential": "(\w+)"}', text):
+            file = tmp_path / "secrets" / name
             file.touch(mode=0o600)
             address = "mysql+asyncmy://user:password@127.0.0.1/asteriskcdrdb"
             file.write_text(f"{address if name == 'pbx_database_url' else 'secret-of-' + name}\n")
         path = tmp_path / "config.json"
-        path.write_text(text.replace("/etc/itgrix_amo/secrets", str(tmp_path)))
+        path.write_text(text)
+        path.chmod(0o640)
         config = load(path)
         assert config.warnings() == []
         assert config.ami.secret.get_secret_value() == "secret-of-ami_secret"

@@ -99,6 +99,54 @@ class TestFromFile:
         assert line == 'ami.secret: the secret\'s file is no absolute path: give {"file": "/path"}'
 
 
+class TestFromCredential:
+    @pytest.fixture
+    def given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """What systemd hands to the service."""
+        directory = tmp_path / "credentials"
+        directory.mkdir()
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(directory))
+        return directory
+
+    @pytest.fixture
+    def kept(self, tmp_path: Path) -> Path:
+        """Where the credentials come from: beside the configuration."""
+        directory = tmp_path / "secrets"
+        directory.mkdir()
+        return directory
+
+    def read(self, directory: Path) -> str:
+        return loaded(directory, with_ami_secret({"credential": "ami_secret"})).ami.secret.get_secret_value()
+
+    def test_is_what_systemd_gives(self, tmp_path: Path, given: Path, kept: Path) -> None:
+        (given / "ami_secret").write_text("given\n")
+        (kept / "ami_secret").write_text("kept\n")
+        assert self.read(tmp_path) == "given"
+
+    def test_is_read_beside_the_configuration_where_systemd_gives_none(
+        self, tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+        (kept / "ami_secret").write_text("kept\n")
+        assert self.read(tmp_path) == "kept"
+
+    def test_credentials_of_another_service_are_none(self, tmp_path: Path, given: Path, kept: Path) -> None:
+        (given / "ssh.key").write_text("foreign")
+        (kept / "ami_secret").write_text("kept")
+        assert self.read(tmp_path) == "kept"
+
+    def test_missing_and_empty(self, tmp_path: Path, kept: Path) -> None:
+        missing = refused(tmp_path, {"credential": "ami_secret"})
+        assert missing.startswith(f"ami.secret: {kept}/ami_secret: no such file or directory: ")
+        (kept / "ami_secret").touch()
+        assert "the secret is empty" in refused(tmp_path, {"credential": "ami_secret"})
+
+    @pytest.mark.parametrize("name", ["", "../config.json", "a/b", "Ä", TREASURE])
+    def test_what_is_no_name_is_not_repeated(self, tmp_path: Path, name: str) -> None:
+        line = refused(tmp_path, {"credential": name})
+        assert line == "ami.secret: no name of a credential: use small letters, digits and _"
+
+
 class TestFromEnvironment:
     def test_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ITGRIX_TEST_SECRET", "environmental")
@@ -129,15 +177,16 @@ class TestForm:
             (12345678, "a number where a secret is wanted"),
             (None, "null where a secret is wanted"),
             ([TREASURE], "a list where a secret is wanted"),
-            ({}, "an object that is neither a file nor a variable"),
-            ({"path": TREASURE}, "an object that is neither a file nor a variable"),
-            ({"file": "/a", "env": "B"}, "an object with more than a file or a variable alone"),
-            ({"file": 5}, "the file or variable is not named by text"),
+            ({}, "an object that is neither a credential nor a file nor a variable"),
+            ({"path": TREASURE}, "an object that is neither a credential nor a file nor a variable"),
+            ({"file": "/a", "env": "B"}, "an object with more than a credential, a file or a variable alone"),
+            ({"credential": 5}, "the credential, file or variable is not named by text"),
+            ({"file": 5}, "the credential, file or variable is not named by text"),
         ],
     )
     def test_others_are_refused_with_the_forms_there_are(self, tmp_path: Path, secret: object, problem: str) -> None:
         assert refused(tmp_path, secret) == (
-            f'ami.secret: {problem}: give text, {{"file": "/path"}} or {{"env": "NAME"}}'
+            f'ami.secret: {problem}: give text, {{"credential": "name"}}, {{"file": "/path"}} or {{"env": "NAME"}}'
         )
 
 

@@ -41,7 +41,9 @@ def load(path: Path) -> Config:
             f"{path}: this is the configuration of the vendor's own connector: "
             "keep a copy, then write ours with `itgrix-kommo config init --force`"
         )
-    sources = SecretSources(readable_file=str(path) if mode & stat.S_IROTH else None)
+    sources = SecretSources(
+        home=path.absolute().parent / "secrets", readable_file=str(path) if mode & stat.S_IROTH else None
+    )
     unusable = {place: text for place, value in _values(document) if (text := _unusable(place, value))}
     problems = [*_repeated(document), *unusable.items()]
     try:

@@ -304,6 +304,10 @@ class Customizations(Section):
     php_workers: Annotated[int, Between("number of workers", 1, 64)] = Field(
         default=2, description="PHP processes that run customizations side by side."
     )
+    socket: AbsolutePath | None = Field(
+        default=None,
+        description="Socket of `itgrix-kommo hooks host`, which runs them as another user; null: the daemon does.",
+    )
     trace: Flag = Field(
         default=False, description="Whether every customization's input and output is logged; it is much."
     )

@@ -1,4 +1,4 @@
-"""Secrets of the configuration: given as text, as a file or as an environment variable, shown nowhere."""
+"""Secrets of the configuration: given as text, as a credential, a file or an environment variable, shown nowhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
@@ -18,10 +19,17 @@ from itgrix_kommo.log import register_secret
 _LARGEST_FILE: Final = 64 * 1024  # bytes; a long-lived Kommo token has some 1,500
 _UNWANTED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
-_FORMS: Final = 'give text, {"file": "/path"} or {"env": "NAME"}'
+_CREDENTIAL: Final = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_FORMS: Final = 'give text, {"credential": "name"}, {"file": "/path"} or {"env": "NAME"}'
 _SCHEMA: Final[dict[str, Any]] = {
     "anyOf": [
         {"type": "string", "format": "password", "writeOnly": True, "minLength": 1},
+        {
+            "type": "object",
+            "properties": {"credential": {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}},
+            "required": ["credential"],
+            "additionalProperties": False,
+        },
         {
             "type": "object",
             "properties": {"file": {"type": "string", "pattern": "^/"}},
@@ -40,8 +48,9 @@ _SCHEMA: Final[dict[str, Any]] = {
 
 @dataclass(slots=True)
 class SecretSources:
-    """The validation's context: where secrets were found, as far as that deserves a warning."""
+    """The validation's context: where secrets are, and were found, as far as that deserves a warning."""
 
+    home: Path | None = None  # the directory of credentials for who was not given them by systemd
     readable_file: str | None = None  # the configuration file, if everybody on the host can read it
     inline: bool = False  # the configuration file itself holds a secret
     readable_secrets: list[str] = field(default_factory=list)  # files of secrets that everybody can read
@@ -64,16 +73,18 @@ def _resolve(value: object, info: ValidationInfo) -> object:
             return value
         case str():
             return _checked(value)
+        case {"credential": str(name), **others} if not others:
+            return _checked(_from_credential(name, sources))
         case {"file": str(path), **others} if not others:
             return _checked(_from_file(path, sources))
         case {"env": str(name), **others} if not others:
             return _checked(_from_environment(name))
-        case {"file": _, **others} | {"env": _, **others} if others:
-            raise refusal("an object with more than a file or a variable alone", _FORMS)
-        case {"file": _} | {"env": _}:
-            raise refusal("the file or variable is not named by text", _FORMS)
+        case {"credential": _, **others} | {"file": _, **others} | {"env": _, **others} if others:
+            raise refusal("an object with more than a credential, a file or a variable alone", _FORMS)
+        case {"credential": _} | {"file": _} | {"env": _}:
+            raise refusal("the credential, file or variable is not named by text", _FORMS)
         case dict():
-            raise refusal("an object that is neither a file nor a variable", _FORMS)
+            raise refusal("an object that is neither a credential nor a file nor a variable", _FORMS)
         case _:
             raise refusal(f"{json_type(value)} where a secret is wanted", _FORMS)
 
@@ -84,6 +95,20 @@ def _checked(text: str) -> str:
     if _UNWANTED.search(text):
         raise refusal("the secret has several lines or control characters", "give one line of text")
     return text
+
+
+def _from_credential(name: str, sources: SecretSources) -> str:
+    """What systemd handed us, else what stands in its place: commands that root runs are given nothing."""
+    if not _CREDENTIAL.fullmatch(name):
+        raise refusal("no name of a credential", "use small letters, digits and _")
+    given = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    homes = [Path(given)] if given.startswith("/") else []
+    if sources.home is not None:
+        homes.append(sources.home)
+    if not homes:
+        raise refusal(f"nobody gives us the credential {name}", "let systemd load it, or give the secret another way")
+    paths = [home / name for home in homes]
+    return _from_file(str(next((path for path in paths if os.access(path, os.F_OK)), paths[-1])), sources)
 
 
 def _from_file(name: str, sources: SecretSources) -> str:

@@ -16,7 +16,8 @@ from itgrix_kommo.customizations.catalogue import CATALOGUE, Lane
 from itgrix_kommo.customizations.finding import Findings, HookFile, Kind, find
 from itgrix_kommo.customizations.job import Job
 from itgrix_kommo.customizations.pool import Pool
-from itgrix_kommo.customizations.workers import new_worker
+from itgrix_kommo.customizations.remote import RemoteWorker
+from itgrix_kommo.customizations.workers import Worker, new_worker
 from itgrix_kommo.errors import HookError, HooksUnusable, HookTimedOut
 
 if TYPE_CHECKING:
@@ -236,7 +237,11 @@ class Customizer:
         lane = CATALOGUE[file.hook].lane
         key = (file.hook if lane is Lane.LIVE else lane.value, file.kind)
         if key not in self._pools:
-            pool = Pool([new_worker(file.kind) for _ in range(self._settings.php_workers)])
+            pool = Pool([self._new_worker(file.kind) for _ in range(self._settings.php_workers)])
             pool.warm_up()
             self._pools[key] = pool
         return self._pools[key]
+
+    def _new_worker(self, kind: Kind) -> Worker:
+        socket = self._settings.socket
+        return new_worker(kind) if socket is None else RemoteWorker(socket, kind)
