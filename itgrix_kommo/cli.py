@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from itgrix_kommo import __version__, app, cli_calls, cli_hooks, cli_phonebook, cli_widget, config, log
+from itgrix_kommo import __version__, app, cli_calls, cli_config, cli_hooks, cli_phonebook, cli_widget, config, log
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.calls.numbers import NumberPlan
@@ -44,11 +44,10 @@ commands = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-config_commands = typer.Typer(help="Look at and begin the configuration.", no_args_is_help=True)
 registration_commands = typer.Typer(help="Calls on their way into Kommo.", no_args_is_help=True)
 commands.command("login")(login)
 commands.command("read-call")(read_call)
-commands.add_typer(config_commands, name="config")
+commands.add_typer(cli_config.commands, name="config")
 commands.add_typer(registration_commands, name="registrations")
 commands.add_typer(cli_calls.commands, name="calls")
 commands.add_typer(cli_hooks.commands, name="hooks")
@@ -133,42 +132,6 @@ def replay(
         _print_call(call)
     for live in tracker.calls.values():
         out.print(f"[yellow]![/] call {_plain(live.id)} had not ended when the trace did", highlight=False)
-
-
-@config_commands.command("init")
-def config_init(
-    path: Annotated[Path, typer.Argument(help="Where to write it.")] = CONFIG_PATH,
-    *,
-    force: Annotated[bool, typer.Option(help="Overwrite what is there.")] = False,
-) -> None:
-    """Write a configuration to begin with."""
-    if path.exists() and not force:
-        err.print(f"{path} exists: choose another path, or overwrite it with --force", highlight=False, soft_wrap=True)
-        raise typer.Exit(1)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o640)
-        path.write_text(config.starting_file(), encoding="utf-8")
-    except OSError as error:
-        why = f"{path} can't be written: {error.strerror}: run this as root, or give another path"
-        err.print(why, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-    out.print(f"{path} is written: fill in what it asks for, then run itgrix-kommo config check", highlight=False)
-
-
-@config_commands.command("check")
-def config_check(path: ConfigOption = CONFIG_PATH) -> None:
-    """Read the configuration and tell what is wrong with it, or only worth a word."""
-    settings = config.load(path)
-    for warning in settings.warnings():
-        out.print(f"[yellow]![/] {escape(warning)}", highlight=False, soft_wrap=True)
-    out.print(f"[green]✓[/] {escape(str(path))} can be used", highlight=False, soft_wrap=True)
-
-
-@config_commands.command("schema")
-def config_schema() -> None:
-    """Print the JSON Schema of the configuration, for editors."""
-    sys.stdout.write(json.dumps(config.json_schema(), indent=2, ensure_ascii=False) + "\n")
 
 
 @registration_commands.command("list")

@@ -142,7 +142,7 @@ class TestVendorsFile:
         document = {"database": {"host": "localhost", "column_name_aliases": {"cel_extra": "extra"}}, "port": 8077}
         found = refused(tmp_path, document)
         assert len(found) == 1
-        assert "vendor's own connector: keep a copy, then write ours" in found[0]
+        assert "vendor's own connector: `itgrix-kommo config import` keeps a copy" in found[0]
 
     @pytest.mark.parametrize(
         "document",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from itgrix_kommo.config.hours import Span, WorkingHours
+from itgrix_kommo.config.importing import Imported, imported
 from itgrix_kommo.config.links import (
     Admin,
     Ami,
@@ -48,6 +49,7 @@ __all__ = [
     "Employee",
     "Hook",
     "Http",
+    "Imported",
     "Integration",
     "Kommo",
     "ListEntry",
@@ -66,6 +68,7 @@ __all__ = [
     "Tasks",
     "Tokens",
     "WorkingHours",
+    "imported",
     "json_schema",
     "load",
     "looks_like_vendors",

@@ -34,12 +34,12 @@ def load(path: Path) -> Config:
 
     Raises ConfigError that names every problem found, one a line.
     """
-    content, mode = _read(path)
+    content, mode = read(path)
     document = parse(content, str(path))
     if looks_like_vendors(document):
         raise ConfigError(
             f"{path}: this is the configuration of the vendor's own connector: "
-            "keep a copy, then write ours with `itgrix-kommo config init --force`"
+            "`itgrix-kommo config import` keeps a copy and writes ours, with what can be taken over"
         )
     sources = SecretSources(
         home=path.absolute().parent / "secrets", readable_file=str(path) if mode & stat.S_IROTH else None
@@ -67,7 +67,8 @@ def looks_like_vendors(document: object) -> bool:
     return isinstance(database, dict) and bool(database) and "url" not in database
 
 
-def _read(path: Path) -> tuple[bytes, int]:
+def read(path: Path) -> tuple[bytes, int]:
+    """The file's bytes and its mode. Raises ConfigError that tells why it can't be read."""
     try:
         # Without O_NONBLOCK a named pipe would hold up the start until somebody writes to it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

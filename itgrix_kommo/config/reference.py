@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import SecretStr
@@ -41,6 +42,11 @@ _STARTING: Final[dict[str, Any]] = {
     "http": {"host": "127.0.0.1", "port": 8077},
     "language": "en",
 }
+
+
+def starting() -> dict[str, Any]:
+    """What a new config.json begins with, yours to change."""
+    return deepcopy(_STARTING)
 
 
 def starting_file() -> str:
