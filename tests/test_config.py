@@ -75,7 +75,7 @@ class TestSmallest:
         assert found["customizations"] == {
             "enabled": True, "directory": "/opt/itgrix_amo/customizer/actions", "disabled": [], "timeout_s": 3,
             "timeouts": {"process_record_file_path": 10, "customize_autodistribution": 0.5}, "php_workers": 2,
-            "trace": False,
+            "socket": None, "trace": False,
         }  # fmt: skip
         assert found["recordings"] == {
             "enabled": True, "directories": ["/var/spool/asterisk/monitor"], "public_url": None, "path_map": {},
