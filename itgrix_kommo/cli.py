@@ -20,6 +20,7 @@ from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.calls.numbers import NumberPlan
 from itgrix_kommo.calls.tracker import Tracker
+from itgrix_kommo.cli_doctor import check
 from itgrix_kommo.cli_history import read_call
 from itgrix_kommo.cli_login import login
 from itgrix_kommo.errors import ItgrixError
@@ -47,6 +48,7 @@ commands = typer.Typer(
 registration_commands = typer.Typer(help="Calls on their way into Kommo.", no_args_is_help=True)
 commands.command("login")(login)
 commands.command("read-call")(read_call)
+commands.command("check")(check)
 commands.add_typer(cli_config.commands, name="config")
 commands.add_typer(registration_commands, name="registrations")
 commands.add_typer(cli_calls.commands, name="calls")

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-import aiohttp
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from itgrix_kommo import app, config, log
+from itgrix_kommo import app, config, log, running
 from itgrix_kommo.config import HOOKS, Config, Hook
 from itgrix_kommo.customizations import CATALOGUE, Customizer, Findings, Verdict, find
 from itgrix_kommo.customizations.host import HookHost
@@ -26,9 +25,6 @@ from itgrix_kommo.pipeline.progress import Progress
 from itgrix_kommo.pipeline.trial import params_for
 from itgrix_kommo.service_manager import ServiceManager
 from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened_registrations, out
-
-ASK_WITHIN = 3.0
-"""Seconds for the running daemon to tell its counts."""
 
 commands = typer.Typer(help="Your own programs at 13 points of a call.", no_args_is_help=True)
 
@@ -134,22 +130,11 @@ async def _host(socket: Path) -> None:
 
 async def _counts(settings: Config) -> tuple[dict[str, Any], str]:
     """What the running daemon counted, as its /status tells; else why there is nothing."""
-    http = settings.http
-    if http.admin.password is None:
-        return {}, "http.admin.password is not set, so the daemon's /status is closed"
-    host = "127.0.0.1" if http.host in {"0.0.0.0", "::", "localhost"} else http.host  # noqa: S104 (compared, not bound)
-    host = f"[{host}]" if ":" in host else host
-    url = f"{'https' if http.tls_certificate else 'http'}://{host}:{http.port}/status"
-    login = aiohttp.BasicAuth(http.admin.login, http.admin.password.get_secret_value())
-    timeout = aiohttp.ClientTimeout(total=ASK_WITHIN)
-    try:
-        # The certificate is for the name that browsers use, not for this host's own address.
-        async with aiohttp.ClientSession(auth=login, timeout=timeout) as session, session.get(url, ssl=False) as answer:
-            if answer.status != 200:
-                return {}, f"{url} answered {answer.status}: does the daemon run with this configuration?"
-            return dict((await answer.json())["customizer"]), ""
-    except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
-        return {}, f"{url} can't be asked ({error or 'no answer in time'}): is the daemon running?"
+    found, why_not = await running.status(settings)
+    counts = found.get("customizer")
+    if why_not or isinstance(counts, dict):
+        return counts or {}, why_not
+    return {}, f"{running.address(settings)}/status tells nothing of customizations: does another program answer there?"
 
 
 async def _params(settings: Config, hook: Hook, call_id: str) -> dict[str, Any]:

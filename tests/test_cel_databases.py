@@ -192,7 +192,7 @@ class TestOddTables:
 
     async def test_a_missing_table_is_told(self, url: str) -> None:
         await self.made(url)
-        with pytest.raises(StorageError, match=r"database\.url: .*calls"):
+        with pytest.raises(StorageError, match=r"database\.cel_table: there is no table calls"):
             await self.one(url, cel_table="calls")
 
     async def test_nothing_can_be_written(self, url: str) -> None:

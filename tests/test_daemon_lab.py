@@ -51,7 +51,7 @@ class Host:
             },
             "storage": {"url": f"sqlite+aiosqlite:///{directory}/itgrix.db"},
         }
-        self._file = directory / "config.json"
+        self.file = directory / "config.json"
         self._log = directory / "log"
         self._process: asyncio.subprocess.Process | None = None
 
@@ -64,12 +64,12 @@ class Host:
 
     async def start(self) -> None:
         """Start the daemon and wait until it hears Asterisk."""
-        self._file.write_text(json.dumps(self.config))
-        self._file.chmod(0o600)
+        self.file.write_text(json.dumps(self.config))
+        self.file.chmod(0o600)
         begun = len(self.log())
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "itgrix_kommo", "run", "--config", str(self._file), stderr=log, env={**os.environ}
+                sys.executable, "-m", "itgrix_kommo", "run", "--config", str(self.file), stderr=log, env={**os.environ}
             )
         await self.until(lambda: '"serving"' in self.log()[begun:])
         lines = [json.loads(line) for line in self.log()[begun:].splitlines() if line.startswith("{")]

@@ -232,6 +232,7 @@ class AmiLink:
             login_refused=False,
             limits=(),
             filtered=False,
+            booted=False,
             connections=self._status.connections + 1,
         )
         self._complaint = ""
@@ -258,13 +259,14 @@ class AmiLink:
                 booted = await self._booted(protocol, self._pace.look_every)
             await self._look(protocol)
 
-    @staticmethod
-    async def _booted(protocol: AmiProtocol, within: float) -> bool:
+    async def _booted(self, protocol: AmiProtocol, within: float) -> bool:
         try:
             async with asyncio.timeout(within):
-                return await protocol.booted.wait()
+                await protocol.booted.wait()
         except TimeoutError:
             return False
+        self._status = replace(self._status, booted=True)
+        return True
 
     async def _set_filters(self, protocol: AmiProtocol) -> None:
         if not self._use_filters:

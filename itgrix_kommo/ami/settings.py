@@ -77,6 +77,8 @@ class LinkStatus:
     """What Asterisk refuses this user though the link stands, in words."""
     filtered: bool = False
     """Asterisk sends only what is wanted."""
+    booted: bool = False
+    """Asterisk said FullyBooted, as it does to whoever may read the class `system`."""
     ami_version: str = ""
     asterisk_version: str = ""
     connections: int = 0

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import NoSuchTableError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from itgrix_kommo.calls.cel_lines import CdrRow, CelRow
@@ -40,6 +40,7 @@ _CEL = (
 _CEL_NEEDED = frozenset({"eventtype", "eventtime", "uniqueid", "linkedid", "channame"})
 _CDR = ("id", "uniqueid", "dstchannel", "lastapp", "lastdata", "did", "recordingfile")
 _CDR_NEEDED = frozenset({"uniqueid"})
+_CLOCKS = {"mysql": "SELECT UNIX_TIMESTAMP(NOW(6))", "postgresql": "SELECT extract(epoch from clock_timestamp())"}
 _OTHER_NAMES = {"id": ("AcctId", "acctid", "sequence"), "extra": ("eventextra",), "peer": ("bridgepeer",)}
 """What tables made by Asterisk's own examples call these columns."""
 
@@ -104,6 +105,25 @@ class PbxCalls:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What the tables have not, though calls are better known with it: ``extra`` of CEL, ``cdr`` as a whole."""
+        return (*(() if "extra" in self._cel.named else ("extra",)), *(() if self._cdr is not None else ("cdr",)))
+
+    async def newest(self) -> float | None:
+        """When the newest row was written (Unix s); None for an empty table."""
+        order = self._cel.order if self._cel.order is not None else self._cel.named["eventtime"]
+        rows = await self._rows(self._cel.select().order_by(order.desc()).limit(1))
+        return rows[0][1].at if rows else None
+
+    async def now(self) -> float | None:
+        """The server's clock (Unix s); None where there is no server."""
+        question = _CLOCKS.get(self._engine.dialect.name)
+        if question is None:
+            return None
+        async with _reading(self._engine) as connection:
+            return float((await connection.execute(sa.text(question))).scalar_one())
 
     async def between(self, since: float, until: float) -> AsyncIterator[WholeCall]:
         """Whole calls with a row in the period (Unix seconds), by the time of their end."""
@@ -274,9 +294,14 @@ async def _columns(
 ) -> Columns:
     """Raises StorageError, which names the column and how to tell another name of it."""
     schema, _, name = table.rpartition(".")
-    found = await connection.run_sync(
-        lambda sync: {str(one["name"]): one["type"] for one in sa.inspect(sync).get_columns(name, schema or None)}
-    )
+    try:
+        found = await connection.run_sync(
+            lambda sync: {str(one["name"]): one["type"] for one in sa.inspect(sync).get_columns(name, schema or None)}
+        )
+    except NoSuchTableError as error:
+        raise StorageError(
+            f"database.{kind}_table: there is no table {table}: correct it, and the database's name in database.url"
+        ) from error
     there = {column.lower(): column for column in found}
     named: dict[str, sa.ColumnClause[Any]] = {}
     for column in wanted:

@@ -32,7 +32,7 @@ def examine(settings: Recordings, cache: Path, *, spare: int) -> list[Problem]:
     """
     if not settings.enabled:
         return []
-    problems = [*_examine_converter(), *(_examine_cache(cache, spare) if settings.cache_gb else [])]
+    problems = [*examine_converter(), *(examine_cache(cache, spare) if settings.cache_gb else [])]
     if settings.public_url is None:
         words = "recordings.public_url is not set, so no call gets a link to its recording"
         problems.append(Problem("links", words, "set it to the address at which browsers reach this host", stops=True))
@@ -44,7 +44,8 @@ def examine(settings: Recordings, cache: Path, *, spare: int) -> list[Problem]:
     return problems
 
 
-def _examine_converter() -> list[Problem]:
+def examine_converter() -> list[Problem]:
+    """What is wrong with ffmpeg. Blocks."""
     remedy = "run apt-get install ffmpeg"
     program = ffmpeg.which()
     if program is None:
@@ -74,7 +75,8 @@ def _examine_directory(directory: Path) -> list[Problem]:
     return []
 
 
-def _examine_cache(cache: Path, spare: int) -> list[Problem]:
+def examine_cache(cache: Path, spare: int) -> list[Problem]:
+    """What keeps conversions from being written. Blocks."""
     existing = next(one for one in (cache, *cache.parents) if one.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         words = f"{cache} can't be written by the daemon's user, so no recording is converted"

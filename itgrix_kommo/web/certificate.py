@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import structlog
 
@@ -14,9 +14,60 @@ from itgrix_kommo.errors import ConfigError
 LOOK_EVERY: Final = 30.0
 """Seconds between looks at the files."""
 
+_STEPS: Final = 8
+"""Of a handshake, which takes three."""
+
+_NO_CHECK_TIME: Final = 0x200000
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python does not name."""
+
 _Mark: TypeAlias = tuple[tuple[int, int, int], ...]
 
 _log = structlog.get_logger(__name__)
+
+
+class Issued(NamedTuple):
+    """What a certificate says of itself: from when to when it is good (Unix s), and for which names."""
+
+    begins_at: float
+    ends_at: float
+    names: tuple[str, ...]
+
+    def is_for(self, host: str) -> bool:
+        """Whether a browser that goes to `host` takes it."""
+        host = host.lower().rstrip(".")
+        beyond = host.partition(".")[2]
+        return any(name == host or (name.startswith("*.") and name[2:] == beyond) for name in self.names)
+
+
+def issued(certificate: Path, key: Path) -> Issued:
+    """Reads them by a handshake with themselves, which also tells whether they fit each other.
+
+    Raises OSError (ssl.SSLError is one) where they don't serve. Blocks.
+    """
+    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ours.load_cert_chain(certificate, key, password=_no_password)
+    theirs = ssl.create_default_context(cafile=str(certificate))
+    theirs.check_hostname = False
+    # Whoever issued it, and whether it is over, is not asked here: the file itself is the one believed in.
+    theirs.verify_flags = ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME)
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = theirs.wrap_bio(back, there)
+    server = ours.wrap_bio(there, back, server_side=True)
+    waiting = [client, server]
+    for _ in range(_STEPS):
+        for side in list(waiting):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            waiting.remove(side)
+    found = client.getpeercert() or {}
+    names = [str(entry[1]).lower() for entry in found.get("subjectAltName", ()) if entry[0] in {"DNS", "IP Address"}]
+    return Issued(
+        ssl.cert_time_to_seconds(str(found["notBefore"])),
+        ssl.cert_time_to_seconds(str(found["notAfter"])),
+        tuple(names),
+    )
 
 
 class Certificate:
