@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -44,6 +44,7 @@ from itgrix_kommo.pipeline.rules import Rules, unlisted
 from itgrix_kommo.pipeline.stages import LiveStages
 from itgrix_kommo.recordings.archive import Recordings
 from itgrix_kommo.recordings.serving import routes as recording_routes
+from itgrix_kommo.reload import Reloads
 from itgrix_kommo.service_manager import ServiceManager
 from itgrix_kommo.storage.chronicle import Chronicle
 from itgrix_kommo.storage.database import Database
@@ -59,6 +60,9 @@ from itgrix_kommo.web.read_call import Past
 
 FMC_EVERY = 5.0
 """Seconds between looks at the file of FMC patterns."""
+
+SERVE_AGAIN = 5.0
+"""Seconds before an address that could not be listened on is tried again."""
 
 KEEP_WITHIN = 5.0
 """Seconds that the end of the daemon waits for its database."""
@@ -93,25 +97,50 @@ def _replacing(config: Config, sides: set[str]) -> Callable[[str], str]:
 class Daemon:
     """One node: listens to its Asterisk, keeps what it hears, and registers it in Kommo."""
 
-    def __init__(self, config: Config, service_manager: ServiceManager | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        service_manager: ServiceManager | None = None,
+        reread: Callable[[], Config] | None = None,
+    ) -> None:
+        """`reread` gives the configuration as it is now, for `reload`."""
         self.config = config
         self._service_manager = service_manager or ServiceManager()
+        self._reloads = Reloads(reread or (lambda: config), self._service_manager)
+        self._is_debugging = False
         self.plan = number_plan(config)
         self.tracker = Tracker(self.plan)
         self._stop = asyncio.Event()
+        self._running: asyncio.Task[Any] | None = None
+        self._is_captured = False
+        self.is_hurried = False
         self._account_id: int | None = None
         self._fmc = FmcPatterns(Path(config.numbers.fmc_patterns_file))
 
     def stop(self) -> None:
-        """End `run` in an orderly way: nothing is lost by it."""
+        """End `run` in an orderly way: nothing is lost by it, even if asked again, which ends it at once."""
+        self.is_hurried = self._stop.is_set()
         self._stop.set()
+        if self.is_hurried and self._is_captured and self._running is not None:
+            self._running.cancel()
+
+    def reload(self) -> None:
+        """Read the configuration anew; what can't be taken over is named in the log."""
+        self._reloads.ask()
+
+    def toggle_debug(self) -> None:
+        """Log everything, or what the configuration says again."""
+        self._is_debugging = not self._is_debugging
+        level = "debug" if self._is_debugging else self.config.logging.level
+        log.set_level(level)
+        _log.warning("log_level", now=level)
 
     async def run(self, on_ready: Callable[[str], None] = lambda _: None) -> None:
-        """Work until stopped. `on_ready` is told the address of the HTTP face.
+        """Work until stopped. `on_ready` is told the address of the HTTP face, once it has one.
 
         Raises ConfigError and StorageError where the daemon can't work on this host as configured.
         """
-        config = self.config
+        config, self._running = self.config, asyncio.current_task()
         self._read_fmc_patterns()
         async with contextlib.AsyncExitStack() as stack:
             database = await Database.open(config.storage.url.get_secret_value())
@@ -153,7 +182,7 @@ class Daemon:
                 journal,
                 registrations,
                 keep=lambda call: registration_of(call, self.plan),
-                keep_early=lambda stage: early_registration_of(stage, self.plan, config.business.create_at),
+                keep_early=lambda stage: early_registration_of(stage, self.plan, self.config.business.create_at),
                 on_kept=delivery.nudge,
                 on_stage=lambda stage: _tell(followers, stage),
             )
@@ -181,7 +210,6 @@ class Daemon:
             )
             followers.append(face.follow)
             gaps = Gaps()
-            on_ready(await stack.enter_async_context(face.open()))
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(link.run())
                 capturing = tasks.create_task(capture.run(_overheard(link.batches(), face.hear, gaps.hear)))
@@ -197,8 +225,19 @@ class Daemon:
                     self._service_manager.attend(outside.condition),
                     self._follow_fmc_patterns(),
                     self._fill_gaps(gaps, registrations, delivery),
+                    _serve(face, on_ready),
                     *face.runs,
                     *([subscription.run(gate.opened)] if subscription else []),
+                    self._reloads.run(
+                        config,
+                        (
+                            self._use,
+                            lambda new: customizer.use(new.customizations),
+                            lambda new: live.use_popup(new.business.popup),
+                            lambda _: gate.renew(self._wanted()),
+                            face.use,
+                        ),
+                    ),
                 )
                 workers = [tasks.create_task(one) for one in lasting]
                 await self._stop.wait()
@@ -207,11 +246,29 @@ class Daemon:
                 listening.cancel()
                 # What was received is still fed, and what has ended is still kept.
                 await capturing
+                self._have_captured()
                 for task in workers:
                     task.cancel()
             await _keep_at_last(capture, phonebook)
             await journal.sync()
             _log.info("stopped", live_calls=len(self.tracker.calls))
+
+    def _have_captured(self) -> None:
+        """From here on nothing is lost by being quick: what was received is in the journal."""
+        self._is_captured = True
+        if self.is_hurried and self._running is not None:
+            self._running.cancel()
+
+    def _use(self, config: Config) -> None:
+        """What this class itself goes by; to be told first."""
+        former, self.config = self.config, config
+        if former.logging != config.logging:
+            self._is_debugging = False
+            log.configure(config.logging.level, config.logging.format)
+        if former.numbers.fmc_patterns_file != config.numbers.fmc_patterns_file:
+            self._fmc = FmcPatterns(Path(config.numbers.fmc_patterns_file))
+            self._read_fmc_patterns()
+        self.plan.go_by(number_plan(config))
 
     def _read_fmc_patterns(self) -> None:
         patterns = self._fmc.read_if_changed()
@@ -225,9 +282,9 @@ class Daemon:
 
     async def _fill_gaps(self, gaps: Gaps, registrations: Registrations, delivery: Delivery) -> None:
         """What ended while nobody listened is read back from CEL, where the PBX writes it."""
-        database, zone = self.config.database, self.config.node.timezone
         while True:
             since, until = await gaps.next()
+            database, zone = self.config.database, self.config.node.timezone
             if database is None:
                 _log.warning("calls_unheard", since=since, until=until, remedy="configure `database` to read them back")
             else:
@@ -358,6 +415,21 @@ def _look_again(gate: Gate, subscription: Subscription | None) -> None:
         subscription.look_again()
 
 
+async def _serve(face: Face, on_ready: Callable[[str], None]) -> None:
+    """Be spoken to over HTTP, for ever. While an address can't be had, it is tried again: calls are captured anyway."""
+    complaint = ""
+    while True:
+        try:
+            async with face.open() as address:
+                on_ready(address)
+                await asyncio.Event().wait()
+        except ConfigError as error:
+            if str(error) != complaint:
+                complaint = str(error)
+                _log.error("http_not_served", error=complaint, remedy="calls are captured meanwhile; it is tried again")
+        await asyncio.sleep(SERVE_AGAIN)
+
+
 async def _keep_at_last(capture: Capture, phonebook: Phonebook) -> None:
     """What has ended becomes rows. Where the database fails, the end does not wait: the journal has the calls."""
     try:
@@ -369,14 +441,27 @@ async def _keep_at_last(capture: Capture, phonebook: Phonebook) -> None:
         _log.error("not_all_kept", error=why, remedy="the next start takes up what the journal has")
 
 
-async def run(config: Config, on_ready: Callable[[str], None] = lambda _: None) -> None:
-    """Run the daemon until SIGTERM or SIGINT."""
-    daemon = Daemon(config, ServiceManager.of_environment())
+async def run(
+    config: Config, on_ready: Callable[[str], None] = lambda _: None, *, reread: Callable[[], Config] | None = None
+) -> None:
+    """Run the daemon until SIGTERM or SIGINT; SIGHUP has it `reread` the configuration, SIGUSR1 turns debugging on."""
+    daemon = Daemon(config, ServiceManager.of_environment(), reread)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, daemon.stop)
+    handlers = {
+        signal.SIGTERM: daemon.stop,
+        signal.SIGINT: daemon.stop,
+        signal.SIGHUP: daemon.reload,
+        signal.SIGUSR1: daemon.toggle_debug,
+    }
+    for number, handle in handlers.items():
+        loop.add_signal_handler(number, handle)
     _log.info("starting", node=config.node.name, started_at=time.time())
-    await daemon.run(on_ready)
+    try:
+        await daemon.run(on_ready)
+    except asyncio.CancelledError:
+        if not daemon.is_hurried:
+            raise
+        _log.warning("stopped_at_once", remedy="the next start takes up what the journal and the rows have")
 
 
 def _tell(followers: Sequence[Callable[[Stage], None]], stage: Stage) -> None:

@@ -83,7 +83,8 @@ def run(path: ConfigOption = CONFIG_PATH) -> None:
     log.configure(settings.logging.level, settings.logging.format)
     for warning in settings.warnings():
         _log.warning("configuration", warning=warning)
-    finish(app.run(settings, lambda address: _log.info("serving", address=address)))
+    serving = app.run(settings, lambda address: _log.info("serving", address=address), reread=lambda: config.load(path))
+    finish(serving)
 
 
 @commands.command()

@@ -228,15 +228,3 @@ class TestMisuse:
         assert done.returncode == 1
         assert "none.json" in done.stderr
         assert "Traceback" not in done.stderr
-
-    def test_run_on_a_port_in_use_says_which(self, config: Path) -> None:
-        settings = json.loads(config.read_text())
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            settings["http"] = {"port": taken.getsockname()[1]}
-            config.write_text(json.dumps(settings))
-            done = command("run", "--config", config)
-        assert done.returncode == 1
-        assert "can't be listened on" in done.stderr
-        assert "ss -ltnp" in done.stderr

@@ -119,6 +119,17 @@ class NumberPlan:
         self._endpoint_numbers: frozenset[str] = frozenset()
         self.use_region(region)
 
+    def go_by(self, other: NumberPlan) -> None:
+        """Decide as `other` does from now on; the endpoints and patterns that were learnt stay."""
+        self._trunks = other._trunks
+        self._internal_max_length = other._internal_max_length
+        self._outside_prefixes = other._outside_prefixes
+        self._replace_client = other._replace_client
+        self.employee_number = other.employee_number
+        self._employees = other._employees
+        self._mobiles = other._mobiles
+        self.use_region(self.region)
+
     def use_region(self, region: str | None) -> None:
         """The country (``RU``) whose plan reads numbers without a country code; None reads only those with one."""
         self.region = region

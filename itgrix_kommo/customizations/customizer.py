@@ -92,6 +92,10 @@ class Customizer:
         self._stopped = False
         self.records: dict[Hook, Record] = {hook: Record() for hook in HOOKS}
 
+    def use(self, settings: Customizations) -> None:
+        """Go by these from now on; the directory and the workers stay as they are."""
+        self._settings = settings
+
     async def start(self) -> None:
         """Find the files and start their workers. Raises HooksUnusable where the directory can't be used as it is."""
         if not self._settings.enabled:

@@ -70,6 +70,11 @@ class Gate:
         """Something has changed: the account is examined in a moment, not only when its time has come."""
         self._look.set()
 
+    def renew(self, wanted: Wanted) -> None:
+        """The configuration has changed: the account is examined for it in a moment, and gives the rules anew."""
+        self._wanted = wanted
+        self.look_again()
+
     async def run(self) -> None:
         """Examine the account again and again, for ever."""
         failed = 0

@@ -54,6 +54,10 @@ class LiveStages:
         self._count = 0
         self._shown: set[tuple[str, int]] = set()
 
+    def use_popup(self, popup: Literal["ringing", "answered", "off"]) -> None:
+        """From now on show it at this moment."""
+        self._popup_at = _POPUP_AT.get(popup)
+
     def on_stage(self, stage: Stage) -> None:
         """Begin what this stage asks for; stages of one call follow each other."""
         call = stage.call

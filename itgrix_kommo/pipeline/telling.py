@@ -131,6 +131,10 @@ KNOWN: dict[str, tuple[Source, str | Callable[[Facts], str]]] = {
     "card_updated": (Source.KOMMO, "{on} is updated"),
     "client_found": (Source.KOMMO, _found),
     "client_unknown": (Source.KOMMO, "nobody has the number"),
+    "configuration_reloaded": (
+        Source.DAEMON,
+        lambda facts: f"the configuration was changed: {', '.join(facts['changed']) or 'nothing that is used at once'}",
+    ),
     "contact_created": (Source.KOMMO, "contact {contact_id} is created"),
     "hook_answered": (Source.HOOK, _answered),
     "hook_cancelled": (Source.HOOK, "{hook}: {meaning}"),

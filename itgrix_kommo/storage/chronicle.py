@@ -15,6 +15,7 @@ import re
 import sys
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ EVERYBODYS = frozenset(
         "account_in_order",
         "account_problem",
         "calls_unheard",
+        "configuration_reloaded",
         "downtime_filled",
         "downtime_not_filled",
         "kommo_overloaded",
@@ -40,8 +42,8 @@ EVERYBODYS = frozenset(
 )
 """Events that are no single call's and yet tell why one waits."""
 
-MOST_HELD = 4 << 20
-"""Bytes that wait in memory while the disk is full; beyond them lines are let go, for the row has what matters."""
+MOST_HELD = 10_000
+"""Lines that wait in memory while the disk is full; beyond them lines are let go, for the row has what matters."""
 
 DAY = 86_400.0
 LATE = 60.0
@@ -69,9 +71,10 @@ class Chronicle:
     def __init__(self, directory: Path, *, now: Callable[[], float] = time.time) -> None:
         self._directory = directory
         self._now = now
-        self._held = bytearray()
+        self._held: deque[bytes] = deque()
         self._day = ""
         self._file: int | None = None
+        self._is_due = False
         self._complained = False
 
     def hear(self, level: str, event: Mapping[str, Any]) -> None:
@@ -84,19 +87,22 @@ class Chronicle:
             facts["error"] = repr(sys.exc_info()[1])
         record = {"at": round(self._now(), 3), "call_id": call_id or "", "event": event["event"], "level": level}
         text = log.masked(json.dumps(record | facts, ensure_ascii=False, default=str))
-        if not self._held:
+        if not self._is_due:
             self._write_soon()
         if len(self._held) < MOST_HELD:
-            self._held += text.encode("utf-8", "replace") + b"\n"
+            self._held.append(text.encode("utf-8", "replace") + b"\n")  # threads log, too
 
     def flush(self) -> None:
-        if not self._held:
-            return
+        self._is_due = False
+        text = b""
         try:
-            file = self._todays()
+            file = self._todays() if self._held else -1
             while self._held:
-                del self._held[: os.write(file, self._held)]
+                text = b"".join([self._held.popleft() for _ in range(len(self._held))])
+                while text:
+                    text = text[os.write(file, text) :]
         except OSError as error:
+            self._held.appendleft(text)
             if not self._complained:
                 self._complained = True
                 words = f"{self._directory}: {error.strerror}"
@@ -115,6 +121,7 @@ class Chronicle:
             asyncio.get_running_loop().call_soon(self.flush)
         except RuntimeError:
             return  # nobody's turn: the next one writes it, or the end does
+        self._is_due = True
 
     def _todays(self) -> int:
         day = f"{datetime.fromtimestamp(self._now(), UTC):%Y-%m-%d}"

@@ -88,10 +88,14 @@ class Autodistribution:
     ) -> None:
         self._phones = phones
         self._plan = plan
-        self._employees = {one.user_id: one for one in employees}
+        self.use(employees)
         self._hooks = hooks
         self._user_name = user_name
         self.results: Counter[str] = Counter()
+
+    def use(self, employees: Sequence[Employee]) -> None:
+        """Put callers through to these from now on."""
+        self._employees = {one.user_id: one for one in employees}
 
     async def answer(self, caller: str, trunk: str, request_data: Mapping[str, Any]) -> Destination:
         """Where the call from `caller` goes. Never raises, never later than `ANSWER_WITHIN`."""

@@ -153,6 +153,12 @@ class Face:
             *local_routes,
         ]
 
+    def use(self, config: Config) -> None:
+        """Dial and distribute by this configuration from now on; listeners and credentials stay."""
+        rules = DialRules(config.originate, self._rooms.plan)
+        self.clicks.use(config.originate, config.employees, rules)
+        self.autodistribution.use(config.employees)
+
     def hear(self, batch: Sequence[Received]) -> None:
         self.clicks.clicks.hear(received.event for received in batch)
 

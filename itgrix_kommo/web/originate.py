@@ -70,18 +70,23 @@ class ClickToCall:
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._settings = settings
-        self._by_user = {one.user_id: one for one in employees}
-        self._by_extension = {one.extension: one for one in self._by_user.values()}
-        self._rules = rules
+        self._pace = Pace(each=settings.per_user_per_minute, together=settings.per_minute)
+        self.use(settings, employees, rules)
         self._asterisk = asterisk
         self._hooks = hooks
         self._now = now
-        self._pace = Pace(each=settings.per_user_per_minute, together=settings.per_minute)
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._is_ending = False
         self.clicks = Clicks(patience=settings.timeout_s, moved=self._tell)
         self.results: Counter[str] = Counter()
+
+    def use(self, settings: Originate, employees: Iterable[Employee], rules: DialRules) -> None:
+        """Dial by these from now on; whose phone rings already is put through as he was to be."""
+        self._settings = settings
+        self._by_user = {one.user_id: one for one in employees}
+        self._by_extension = {one.extension: one for one in self._by_user.values()}
+        self._rules = rules
+        self._pace.use(each=settings.per_user_per_minute, together=settings.per_minute)
 
     async def start(
         self,

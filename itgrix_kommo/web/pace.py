@@ -13,10 +13,14 @@ MINUTE: Final = 60.0
 
 class Pace:
     def __init__(self, *, each: int, together: int) -> None:
-        self._each = each
-        self._together = together
+        self.use(each=each, together=together)
         self._all: deque[float] = deque()
         self._of: dict[str, deque[float]] = {}
+
+    def use(self, *, each: int, together: int) -> None:
+        """Allow so many from now on; who has called in this minute already is counted."""
+        self._each = each
+        self._together = together
 
     def take(self, who: str, now: float) -> None:
         """Count one more. Raises Refused (429) where it is too many; that one is not counted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -12,6 +13,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from itgrix_kommo.errors import ConfigError
+from itgrix_kommo.web.occupant import occupant
 from itgrix_kommo.web.problems import Handler, telling_problems
 
 REQUEST_WITHIN: Final = 15.0
@@ -104,9 +106,10 @@ async def serving(
         try:
             await web.TCPSite(runner, host, port, ssl_context=tls, backlog=1024).start()
         except OSError as error:
+            holder = await asyncio.to_thread(occupant, port) if error.errno == errno.EADDRINUSE else ""
             raise ConfigError(
-                f"{name}: {host}:{port} can't be listened on: {error.strerror}: choose another {name}.port, "
-                "or stop what uses it (ss -ltnp tells)"
+                f"{name}: {host}:{port} can't be listened on: {error.strerror}{f' by {holder}' if holder else ''}: "
+                f"choose another {name}.port, or stop what uses it (ss -ltnp tells)"
             ) from error
         bound = runner.addresses[0]
         place = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
