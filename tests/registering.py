@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -56,8 +56,11 @@ class Hooks:
     def hooks(self) -> list[Hook]:
         return [hook for hook in CATALOGUE if hook in self.functions]
 
-    async def call(self, hook: Hook, params: dict[str, Any], *, call_id: str = "") -> Verdict:
+    async def call(
+        self, hook: Hook, params: dict[str, Any], *, full: Callable[[], dict[str, Any]], call_id: str = ""
+    ) -> Verdict:
         assert call_id
+        params = {**params, "call_full": full()}
         assert CATALOGUE[hook].misfits(params) == []
         self.asked.append((hook, params))
         unchanged = CATALOGUE[hook].unchanged(params)
@@ -122,7 +125,14 @@ class Client:
 
     async def register(self, call: Call, by: Rules | None = None) -> str:
         """Go on with the last row."""
-        return await walk(self.sheet(call, by or rules()))
+        return await self.walked(self.sheet(call, by or rules()))
+
+    async def walked(self, sheet: Sheet, walking: Callable[[Sheet], Awaitable[str]] = walk) -> str:
+        """As the delivery does it: what the walk has not saved is saved in the end."""
+        try:
+            return await walking(sheet)
+        finally:
+            await sheet.save_rest()
 
     async def register_another(self, call: Call, by: Rules | None = None) -> str:
         self.rows.append({})

@@ -123,7 +123,7 @@ class TestEachSetting:
             (new,) = [one for one in news if one is not None]
             client.call_ids = [new.call_id]
             early = client.sheet(CALL.validate_python(new.call), by)
-            await walk_early(early, StageName(f"conversation_{name}"))
+            await client.walked(early, lambda sheet: walk_early(sheet, StageName(f"conversation_{name}")))
             assert counts(client) == {"contacts": 1, "leads": 1, "calls": 0, "tasks": 0}
             await client.register_another(ended(inbound()), by)
             assert counts(client) == {"contacts": 1, "leads": 1, "calls": 1, "tasks": 0}

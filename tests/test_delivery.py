@@ -34,7 +34,7 @@ from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.sandbox import Fault, Sandbox, SandboxOptions
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.phonebook import PhonebookRows
-from itgrix_kommo.storage.registrations import Registration, Registrations, State
+from itgrix_kommo.storage.registrations import Line, Registration, Registrations, State
 from tests.recorder import Recorder
 from tests.story import T0, ended, inbound, plan, stages
 
@@ -283,7 +283,7 @@ class TestTrouble:
     ) -> None:
         monkeypatch.setattr(delivery, "SAVE_AGAIN", 0.05)
         full = StorageError("database or disk is full")
-        save, due = office.registrations.save_progress, office.registrations.due
+        save, in_line = office.registrations.save_progress, office.registrations.in_line
         failures = {"save": 3, "due": 1}
 
         async def saving(number: int, progress: dict[str, Any]) -> None:
@@ -292,14 +292,14 @@ class TestTrouble:
                 raise full
             await save(number, progress)
 
-        async def looking(now: float, *, limit: int, busy: Sequence[str] = ()) -> list[Registration]:
+        async def looking(now: float, *, limit: int, busy: Sequence[str] = ()) -> Line:
             failures["due"] -= 1
             if failures["due"] >= 0:
                 raise full
-            return await due(now, limit=limit, busy=busy)
+            return await in_line(now, limit=limit, busy=busy)
 
         monkeypatch.setattr(office.registrations, "save_progress", saving)
-        monkeypatch.setattr(office.registrations, "due", looking)
+        monkeypatch.setattr(office.registrations, "in_line", looking)
         with capture_logs() as logs:
             found = await office.reaches(await office.keep(), State.DONE)
         assert found.attempts == 0
@@ -310,17 +310,17 @@ class TestTrouble:
         self, office: Office, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         looks = 0
-        due = office.registrations.due
+        in_line = office.registrations.in_line
 
-        async def looking(now: float, *, limit: int, busy: Sequence[str] = ()) -> list[Registration]:
+        async def looking(now: float, *, limit: int, busy: Sequence[str] = ()) -> Line:
             nonlocal looks
             looks += 1
-            return await due(now, limit=limit, busy=busy)
+            return await in_line(now, limit=limit, busy=busy)
 
         async def away(_: Sheet) -> str:
             raise Settling(time.time() + 60)
 
-        monkeypatch.setattr(office.registrations, "due", looking)
+        monkeypatch.setattr(office.registrations, "in_line", looking)
         monkeypatch.setattr(delivery, "walk", away)
         await office.until(await office.keep(1), lambda found: found.attempts)
         await office.keep(2)

@@ -16,7 +16,7 @@ from itgrix_kommo.pipeline.registration.client import NO_ENTITY
 from itgrix_kommo.pipeline.registration.desk import Settling
 from itgrix_kommo.pipeline.registration.recording import LOOK_AGAIN, RECORDING_GIVEN_UP
 from itgrix_kommo.pipeline.registration.sheet import SETTLE
-from itgrix_kommo.pipeline.registration.walk import HIDDEN, UNWANTED, walk, walk_early
+from itgrix_kommo.pipeline.registration.walk import HIDDEN, UNWANTED, walk_early
 from itgrix_kommo.sandbox import Fault
 from tests.recorder import LINK
 from tests.registering import CLIENT, FIRST_STAGE, SALES, SHOP, Client, Hooks, a_client, counts, rules
@@ -246,7 +246,7 @@ class TestEarly:
             assert new is not None
             client.call_ids = [new.call_id]
             early = client.sheet(CALL.validate_python(new.call), rules())
-            assert await walk_early(early, StageName.REQUESTED) == ""
+            assert await client.walked(early, lambda sheet: walk_early(sheet, StageName.REQUESTED)) == ""
             assert counts(client) == {"contacts": 1, "leads": 1, "calls": 0, "tasks": 0}
             assert {params.get("call_stage") for _, params in asked(client)} == {"conversation_requested", None}
             await client.register_another(ended(inbound()))
@@ -422,14 +422,14 @@ class TestOnce:
                 sheet = client.sheet(call, rules())
                 sheet._save_row = dying_at(moment, sheet._save_row)
                 try:
-                    await walk(sheet)
+                    await client.walked(sheet)
                     crashed = False
                 except Crash:
                     client.now += SETTLE
                     assert await client.register(call) == ""
                 assert counts(client) == {"contacts": 1, "leads": 1, "calls": 1, "tasks": 1}, moment
             moment += 1
-        assert moment > 20
+        assert moment > 16
 
     async def test_it_waits_until_kommo_can_show_what_may_have_been_written(self, client: Client) -> None:
         client.sandbox.faults.add(Fault(effect="disconnect", method="POST", path="/api/v4/contacts", committed=False))

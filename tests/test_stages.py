@@ -77,7 +77,7 @@ class TestPopups:
     async def test_whose_phone_rings_sees_the_caller_once(self, stand: Stand) -> None:
         await stand.tell(inbound())
         assert stand.screen.shown == [(CLIENT, [ANN])]
-        assert stand.live._shown == set()
+        assert stand.live._shown == {}
 
     async def test_at_the_answer_if_so_configured(self, tmp_path: Path) -> None:
         stand = Stand(tmp_path, "answered")

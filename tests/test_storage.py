@@ -206,10 +206,10 @@ class TestRegistrations:
         first = await kept(registrations, row("1.1", client="a"))
         second = await kept(registrations, row("2.1", client="a"))
         third = await kept(registrations, row("3.1", client="b"))
-        assert [one.id for one in await registrations.due(1e12, limit=10)] == [first, third]
-        assert [one.id for one in await registrations.due(1e12, limit=10, busy=["a"])] == [third]
+        assert [one.id for one in (await registrations.in_line(1e12, limit=10)).due] == [first, third]
+        assert [one.id for one in (await registrations.in_line(1e12, limit=10, busy=["a"])).due] == [third]
         await registrations.close(first, State.DONE)
-        assert [one.id for one in await registrations.due(1e12, limit=10)] == [second, third]
+        assert [one.id for one in (await registrations.in_line(1e12, limit=10)).due] == [second, third]
 
     async def test_a_postponed_one_holds_up_only_its_own_client(self, database: Database) -> None:
         registrations = Registrations(database, "pbx1")
@@ -217,7 +217,7 @@ class TestRegistrations:
         await kept(registrations, row("2.1", client="a"))
         third = await kept(registrations, row("3.1", client="b"))
         await registrations.postpone(first, due_at=2e12, reason="Kommo is away")
-        assert [one.id for one in await registrations.due(1e12, limit=10)] == [third]
+        assert [one.id for one in (await registrations.in_line(1e12, limit=10)).due] == [third]
         found = await registrations.get(first)
         assert found is not None
         assert (found.attempts, found.reason) == (1, "Kommo is away")
@@ -227,20 +227,21 @@ class TestRegistrations:
         first = await kept(registrations, row("1.1"))
         await registrations.postpone(first, due_at=time.time() + 60, reason="Kommo is away")
         await kept(registrations, row("1.2"))
-        due = await registrations.next_due()
-        assert due is not None
-        assert due > time.time() + 50
-        assert await registrations.next_due(busy=["+7999"]) is None
+        line = await registrations.in_line(time.time(), limit=10)
+        assert not line.due
+        assert line.next_at is not None
+        assert line.next_at > time.time() + 50
+        assert (await registrations.in_line(time.time(), limit=10, busy=["+7999"])).next_at is None
 
     async def test_a_parked_failure_lets_its_followers_pass_and_can_be_retried(self, database: Database) -> None:
         registrations = Registrations(database, "pbx1")
         first = await kept(registrations, row("1.1"))
         second = await kept(registrations, row("2.1"))
         await registrations.close(first, State.FAILED, reason="refused")
-        assert [one.id for one in await registrations.due(1e12, limit=10)] == [second]
+        assert [one.id for one in (await registrations.in_line(1e12, limit=10)).due] == [second]
         assert await registrations.retry(first, now=0.0)
         assert not await registrations.retry(second, now=0.0)
-        assert [one.id for one in await registrations.due(1e12, limit=10)] == [first]
+        assert [one.id for one in (await registrations.in_line(1e12, limit=10)).due] == [first]
 
 
 class TestTransactions:

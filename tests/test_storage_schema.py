@@ -77,7 +77,7 @@ class TestRevisions:
         known = await registrations.by_call("1.2")
         assert known is not None
         assert (known.call_id, known.state, known.progress) == ("1.1", State.DONE, {"steps": ["wanted"]})
-        assert [one.call_id for one in await registrations.due(1e12, limit=9)] == ["2.1"]
+        assert [one.call_id for one in (await registrations.in_line(1e12, limit=9)).due] == ["2.1"]
         grant = await Tokens(database, "client").load()
         assert grant is not None
         assert grant.refresh_token == "refresh"
@@ -139,6 +139,12 @@ class TestSeveralAtOnce:
         )
         await assert_as_known(opened[0])
         for one in opened:
+            await one.close()
+
+    async def test_one_process_on_several_new_files(self, tmp_path: Path) -> None:
+        opened = await asyncio.gather(*(Database.open(url(tmp_path / f"{number}.db")) for number in range(8)))
+        for one in opened:
+            await assert_as_known(one)
             await one.close()
 
     async def test_nodes_on_a_new_postgresql(self, server: str) -> None:

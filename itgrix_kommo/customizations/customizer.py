@@ -21,7 +21,7 @@ from itgrix_kommo.customizations.workers import Worker, new_worker
 from itgrix_kommo.errors import HookError, HooksUnusable, HookTimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 LOOK_EVERY: Final = 1.0
 """Seconds between looks for files that came or went; what is in a file is looked at in each call."""
@@ -126,15 +126,25 @@ class Customizer:
         """What is wrong with the directory and its files, with the remedy."""
         return (*self._look.findings.errors, *self._look.findings.warnings, *self._unrunnable)
 
-    async def call(self, hook: Hook, params: Mapping[str, Any], *, call_id: str = "") -> Verdict:
+    async def call(
+        self,
+        hook: Hook,
+        params: Mapping[str, Any],
+        *,
+        full: Callable[[], dict[str, Any]] | None = None,
+        call_id: str = "",
+    ) -> Verdict:
         """Ask the file of `hook`, if there is one. `params` is its payload, which is not changed; JSON's types only.
 
+        `full` makes the payload's `call_full`: it is much, and most hosts have few customizations or none.
         Whatever the file does, the verdict comes within its time-out (for a call that is over: once a worker is free).
         """
         file = await self._file(hook)
         spec = CATALOGUE[hook]
         if file is None:
             return Verdict(hook, spec.unchanged(params))
+        if full is not None:
+            params = {**params, "call_full": full()}
         log = _log.bind(hook=hook, call_id=call_id)
         loop = asyncio.get_running_loop()
         begun = loop.time()

@@ -40,6 +40,9 @@ BROKEN_AFTER = 5
 LOOK_EVERY = 15.0
 """Seconds after which waiting rows are looked for without news: a command may have put one back in line."""
 
+TOGETHER = 0.1
+"""Seconds that news waits for more: what begins together is looked for, kept and sent together."""
+
 SAVE_AGAIN = 10.0
 """Seconds before a database that failed is tried again."""
 
@@ -59,8 +62,10 @@ class ClientsHistory:
     async def earlier(self) -> list[Earlier]:
         """The latest first. The same client is never served twice at once, so once read it stays true."""
         if self._earlier is None:
-            rows = await self._registrations.of_client(self._registration.client, before=self._registration.id)
-            self._earlier = [Earlier(row.id, row.call_id, Progress.model_validate(row.progress)) for row in rows]
+            rows = await self._registrations.progress_of(self._registration.client, before=self._registration.id)
+            self._earlier = [
+                Earlier(number, call_id, Progress.model_validate_json(progress)) for number, call_id, progress in rows
+            ]
         return self._earlier
 
     async def reached_after(self, at: float) -> bool:
@@ -100,6 +105,7 @@ class Delivery:
         self._now = now
         self._news = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._next_at: float | None = None
 
     def nudge(self) -> None:
         """There is something new to deliver."""
@@ -126,7 +132,9 @@ class Delivery:
         if not self._has_room:
             return
         free, busy = AT_ONCE - len(self._running), list(self._running)
-        for registration in await self._registrations.due(self._now(), limit=free, busy=busy):
+        line = await self._registrations.in_line(self._now(), limit=free, busy=busy)
+        self._next_at = line.next_at
+        for registration in line.due:
             task = asyncio.create_task(self._deliver(registration, rules), name=f"registration {registration.call_id}")
             self._running[registration.client] = task
             task.add_done_callback(functools.partial(self._finished, registration.client))
@@ -142,14 +150,14 @@ class Delivery:
     async def _wait(self) -> None:
         """Until there is news, or the next retry is due."""
         pause = LOOK_EVERY
-        if self._has_room:  # else the end of a walk is the news
-            due = await self._registrations.next_due(busy=list(self._running))
-            pause = LOOK_EVERY if due is None else min(max(due - self._now(), 0.0), LOOK_EVERY)
+        if self._has_room and self._next_at is not None:  # else the end of a walk is the news
+            pause = min(max(self._next_at - self._now(), 0.0), LOOK_EVERY)
         try:
             async with asyncio.timeout(pause):
                 await self._news.wait()
         except TimeoutError:
-            pass
+            return
+        await asyncio.sleep(TOGETHER)
 
     async def _deliver(self, registration: Registration, rules: Rules) -> None:
         with structlog.contextvars.bound_contextvars(call_id=registration.call_id):
@@ -192,12 +200,16 @@ class Delivery:
             ClientsHistory(self._registrations, registration),
             lambda progress: self._registrations.save_progress(registration.id, progress),
         )
-        if registration.call_id.endswith(EARLY):
-            skipped = await walk_early(sheet, StageName.ACCEPTED if call.was_answered else StageName.REQUESTED)
-        else:
-            skipped = await walk(sheet)
+        try:
+            if registration.call_id.endswith(EARLY):
+                skipped = await walk_early(sheet, StageName.ACCEPTED if call.was_answered else StageName.REQUESTED)
+            else:
+                skipped = await walk(sheet)
+        except BaseException:
+            await sheet.save_rest()
+            raise
         state = State.SKIPPED if skipped else State.DONE
-        await self._registrations.close(registration.id, state, reason=skipped)
+        await self._registrations.close(registration.id, state, reason=skipped, progress=sheet.unsaved())
         _log.info("registration_closed", state=state.value, reason=skipped)
 
     async def _failed(self, registration: Registration, error: ItgrixError) -> None:

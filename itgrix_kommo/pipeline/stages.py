@@ -7,6 +7,7 @@ phone rings. Nothing here delays a call or its registration.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Collection
 from typing import Any, Literal, Protocol
 
@@ -19,6 +20,7 @@ AT_ONCE = 500
 """Stages that may be under way together; beyond that customizations are so slow that the live path is lost anyway."""
 
 _CONVERSATION_STAGES = frozenset({StageName.REQUESTED, StageName.ACCEPTED, StageName.ENDED})
+_ASKED = frozenset({"process_client_phone", "need_registration"})
 _POPUP_AT = {"ringing": StageName.REQUESTED, "answered": StageName.ACCEPTED}
 
 _log = structlog.get_logger(__name__)
@@ -52,7 +54,7 @@ class LiveStages:
         self._unlisted = unlisted
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._count = 0
-        self._shown: set[tuple[str, int]] = set()
+        self._shown: dict[str, set[int]] = {}
 
     def use_popup(self, popup: Literal["ringing", "answered", "off"]) -> None:
         """From now on show it at this moment."""
@@ -62,19 +64,19 @@ class LiveStages:
         """Begin what this stage asks for; stages of one call follow each other."""
         call = stage.call
         if stage.name is StageName.CALL_ENDED:
-            self._shown = {(call_id, user) for call_id, user in self._shown if call_id != call.id}
+            self._shown.pop(call.id, None)
             return
         if stage.name not in _CONVERSATION_STAGES or call.type not in {CallType.INCOMING, CallType.OUTGOING}:
             return
-        asks = {"process_client_phone", "need_registration"} & set(self._hooks.hooks)
         users = self._viewers(stage)
-        if not asks and not users:
+        if not users and _ASKED.isdisjoint(self._hooks.hooks):
             return
         if self._count >= AT_ONCE:
             _log.warning("stage_lost", call_id=call.id, stage=stage.name.value, remedy="look for slow customizations")
             return
         self._count += 1
-        self._shown.update((call.id, user) for user in users)
+        if users:
+            self._shown.setdefault(call.id, set()).update(users)
         before = self._under_way.get(call.id)
         task = asyncio.create_task(self._handle(stage, users, before), name=f"{stage.name.value} {call.id}")
         self._under_way[call.id] = task
@@ -98,14 +100,14 @@ class LiveStages:
             await asyncio.wait({before})
         call, name = stage.call, stage.name.value
         with structlog.contextvars.bound_contextvars(call_id=call.id):
-            given = {"phone": self._phone_of(call.client.number), "call_full": self._full_of(call), "call_stage": name}
-            verdict = await self._hooks.call("process_client_phone", given, call_id=call.id)
+            given = {"phone": self._phone_of(call.client.number), "call_stage": name}
+            full = functools.partial(self._full_of, call)
+            verdict = await self._hooks.call("process_client_phone", given, full=full, call_id=call.id)
             phone = str(verdict.data["phone"]) if verdict.data else ""
             if reason := self._unlisted(call, phone):
                 self._not_shown(users, reason)
                 return
-            asked = {"call_full": given["call_full"], "call_stage": name}
-            wanted = await self._hooks.call("need_registration", asked, call_id=call.id)
+            wanted = await self._hooks.call("need_registration", {"call_stage": name}, full=full, call_id=call.id)
             if wanted.data is not None and not wanted.data["result"]:
                 self._not_shown(users, "need_registration said no")
             elif not phone:
@@ -130,4 +132,4 @@ class LiveStages:
             reason = f"{conversation.channel.name} is no employee's phone (employees)"
             _log.debug("popup_not_shown", call_id=stage.call.id, users=[], reason=reason)
             return []
-        return [] if (stage.call.id, user.id) in self._shown else [user.id]
+        return [] if user.id in self._shown.get(stage.call.id, ()) else [user.id]

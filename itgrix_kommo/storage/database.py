@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import threading
 import time
 from pathlib import Path
 from typing import TypeVar
@@ -99,6 +100,9 @@ recordings = sa.Table(
 LOCAL = History("local", "alembic_version", metadata)
 
 SETTING = "storage.url"
+
+_MIGRATING = threading.Lock()
+"""Alembic's operations are those of a module: files that are opened in one process, each by its thread, take turns."""
 
 MIGRATED_WITHIN = 10.0
 """Seconds that a command waits for a daemon that has just started."""
@@ -199,9 +203,11 @@ class Database:
 
 
 def _migrate(connection: sa.Connection) -> bool:
-    if connection.dialect.name == "sqlite":
+    if connection.dialect.name != "sqlite":
+        return bring_up_to_date(connection, LOCAL, SETTING)
+    with _MIGRATING:
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver begins none for tables
-    return bring_up_to_date(connection, LOCAL, SETTING)
+        return bring_up_to_date(connection, LOCAL, SETTING)
 
 
 def _check_point(connection: sa.Connection) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -48,6 +48,13 @@ class Registration:
     reason: str
 
 
+class Line(NamedTuple):
+    """`next_at` is when the next one will be due that is not yet, in Unix seconds."""
+
+    due: list[Registration]
+    next_at: float | None
+
+
 class Registrations:
     def __init__(self, database: Database, node: str) -> None:
         self._database = database
@@ -80,16 +87,31 @@ class Registrations:
 
         return await self._database.write(keep)
 
-    async def due(self, now: float, *, limit: int, busy: Sequence[str] = ()) -> list[Registration]:
+    async def in_line(self, now: float, *, limit: int, busy: Sequence[str] = ()) -> Line:
         """The oldest waiting registration of each client, if it is due; `busy` clients are being served already.
 
         A client whose oldest one waits for its retry holds up only his own.
         """
-        return await self._read(_DUE, now=now, most=limit, busy=busy)
+        given = {"node": self._node, "now": now, "most": limit, "busy": busy}
+
+        def read(connection: sa.Connection) -> Line:
+            due = [_registration(row) for row in connection.execute(_DUE, given).mappings()]
+            return Line(due, connection.execute(_NEXT_AT, given).scalar())
+
+        return await self._database.read(read)
 
     async def of_client(self, client: str, *, before: int, limit: int = 50) -> list[Registration]:
         """The client's registrations older than `before`, the latest first."""
         return await self._read(_OF_CLIENT, client=client, before=before, most=limit)
+
+    async def progress_of(self, client: str, *, before: int, limit: int = 50) -> list[tuple[int, str, str]]:
+        """Of the same registrations number, call id, and progress as JSON text: that of a good client is much."""
+        given = {"node": self._node, "client": client, "before": before, "most": limit}
+
+        def read(connection: sa.Connection) -> list[tuple[int, str, str]]:
+            return [(number, call_id, text) for number, call_id, text in connection.execute(_PROGRESS_OF, given)]
+
+        return await self._database.read(read)
 
     async def recent_clients(self, most: int) -> list[str]:
         """The clients of the latest registrations, the latest first; who hides his number is none."""
@@ -107,24 +129,22 @@ class Registrations:
         """The registration of the call that ever had this linkedid or uniqueid."""
         return next(iter(await self._read(_BY_CALL, alias=call_id)), None)
 
-    async def next_due(self, *, busy: Sequence[str] = ()) -> float | None:
-        """When `due` will next have one that it has not now, in Unix seconds."""
-        given = {"node": self._node, "busy": busy}
-
-        def read(connection: sa.Connection) -> float | None:
-            due: float | None = connection.execute(_NEXT_DUE, given).scalar()
-            return due
-
-        return await self._database.read(read)
-
     async def save_progress(self, number: int, progress: dict[str, Any]) -> None:
         await self._change(_SAVE_PROGRESS, row=number, new_progress=progress)
 
     async def postpone(self, number: int, *, due_at: float, reason: str) -> None:
         await self._change(_POSTPONE, row=number, new_due_at=due_at, new_reason=reason)
 
-    async def close(self, number: int, state: State, *, reason: str = "") -> None:
-        await self._change(_CLOSE, row=number, new_state=state, new_reason=reason)
+    async def close(
+        self, number: int, state: State, *, reason: str = "", progress: dict[str, Any] | None = None
+    ) -> None:
+        """`progress` is what the row does not have yet."""
+        if progress is None:
+            await self._change(_CLOSE, row=number, new_state=state, new_reason=reason)
+        else:
+            await self._change(
+                _CLOSE_WITH_PROGRESS, row=number, new_state=state, new_reason=reason, new_progress=progress
+            )
 
     async def retry(self, number: int, now: float) -> bool:
         """Put a failed one back in line; False where there is no such one."""
@@ -217,12 +237,26 @@ _DUE = (
     .order_by(registrations.c.id)
     .limit(_MOST)
 )
-_NEXT_DUE = sa.select(registrations.c.due_at).where(_heads_its_line()).order_by(registrations.c.due_at).limit(1)
-_OF_CLIENT = (
-    sa.select(registrations)
-    .where(_HERE, registrations.c.client == sa.bindparam("client"), registrations.c.id < sa.bindparam("before"))
-    .order_by(registrations.c.id.desc())
-    .limit(_MOST)
+_NEXT_AT = (
+    sa.select(registrations.c.due_at)
+    .where(_heads_its_line(), registrations.c.due_at > sa.bindparam("now"))
+    .order_by(registrations.c.due_at)
+    .limit(1)
+)
+
+
+def _of_client(*columns: Any) -> sa.Select[Any]:
+    return (
+        sa.select(*columns)
+        .where(_HERE, registrations.c.client == sa.bindparam("client"), registrations.c.id < sa.bindparam("before"))
+        .order_by(registrations.c.id.desc())
+        .limit(_MOST)
+    )
+
+
+_OF_CLIENT = _of_client(registrations)
+_PROGRESS_OF = _of_client(
+    registrations.c.id, registrations.c.call_id, sa.type_coerce(registrations.c.progress, sa.Text)
 )
 _BY_CALL = (
     sa.select(registrations)
@@ -244,6 +278,7 @@ _POSTPONE = (
     )
 )
 _CLOSE = sa.update(registrations).where(_ROW).values(state=sa.bindparam("new_state"), reason=sa.bindparam("new_reason"))
+_CLOSE_WITH_PROGRESS = _CLOSE.values(progress=sa.bindparam("new_progress"))
 
 
 def _registration(row: sa.RowMapping) -> Registration:

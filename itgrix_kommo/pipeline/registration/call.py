@@ -22,7 +22,7 @@ async def write_call(sheet: Sheet) -> None:
     if sheet.done("call"):
         return
     params = sheet.params.call(sheet.responsible(sheet.entity), sheet.progress.link)
-    data = await sheet.ask("process_call_params", {**params, "call_full": sheet.full()})
+    data = await sheet.ask("process_call_params", params)
     if data is None:
         await sheet.finish("call", note=f"{CANCELLED}: the call itself is not written")
         return

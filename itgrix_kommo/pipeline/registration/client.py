@@ -87,7 +87,7 @@ async def create_client(sheet: Sheet) -> None:
 
 async def _create_unsorted(sheet: Sheet) -> None:
     params = sheet.params.unsorted(sheet.progress.link)
-    data = await sheet.ask("process_unsorted_creation_params", {**params, "call_full": sheet.full()})
+    data = await sheet.ask("process_unsorted_creation_params", params)
     if data is None:
         raise Skip(f"{CANCELLED}: no entry among the incoming leads")
     body = for_api("unsorted", {**data, "source_uid": sheet.call.id})
@@ -117,7 +117,7 @@ async def _create_unsorted(sheet: Sheet) -> None:
 async def create_contact(sheet: Sheet) -> None:
     responsible = sheet.responsible(None)
     params = sheet.params.contact(responsible)
-    data = await sheet.ask("process_contact_creation_params", {**params, "call_full": sheet.full()})
+    data = await sheet.ask("process_contact_creation_params", params)
     if data is None:
         raise Skip(f"{CANCELLED}: no contact")
 

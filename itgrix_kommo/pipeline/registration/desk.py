@@ -32,7 +32,9 @@ class Skip(Exception):
 class Hooks(Protocol):
     @property
     def hooks(self) -> Sequence[Hook]: ...
-    async def call(self, hook: Hook, params: dict[str, Any], *, call_id: str = "") -> Verdict: ...
+    async def call(
+        self, hook: Hook, params: dict[str, Any], *, full: Callable[[], dict[str, Any]], call_id: str = ""
+    ) -> Verdict: ...
 
 
 class Recorder(Protocol):

@@ -39,7 +39,7 @@ async def _update(sheet: Sheet, hook: Hook, entity_type: str, card_id: int, resp
     if hook not in sheet.desk.hooks.hooks and wanted == responsible_id:
         return
     params = sheet.params.update(card_id, wanted)
-    data = await sheet.ask(hook, {**params, "call_full": sheet.full()})
+    data = await sheet.ask(hook, params)
     if data is None:
         await sheet.finish(hook, note=f"{CANCELLED}: {entity_type}/{card_id} stays as it is")
         return
@@ -65,7 +65,7 @@ async def create_task(sheet: Sheet) -> None:
     entity_type, entity_id = sheet.card()
     deal = sheet.progress.deal if entity_type == "leads" else None
     params = sheet.params.task(sheet.entity, deal, sheet.responsible(sheet.entity), sheet.rules.due(ended))
-    data = await sheet.ask("process_task_creation_params", {**params, "call_full": sheet.full()})
+    data = await sheet.ask("process_task_creation_params", params)
     if data is None:
         await sheet.finish("task", note=f"{CANCELLED}: no task")
         return
@@ -100,6 +100,7 @@ async def close_tasks(sheet: Sheet) -> None:
     }
     if open_tasks:
         words = TASK_RESULTS[sheet.rules.language]
+        await sheet.save_rest()
         for outcome in await sheet.desk.client.complete_tasks(open_tasks, words):
             if not isinstance(outcome, Added | Refused):
                 raise outcome.error

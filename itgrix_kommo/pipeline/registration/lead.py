@@ -25,7 +25,7 @@ async def create_lead(sheet: Sheet) -> None:
     entity = sheet.entity
     responsible = sheet.responsible(entity)
     params = sheet.params.lead(entity, responsible)
-    data = await sheet.ask("process_lead_creation_params", {**params, "call_full": sheet.full()})
+    data = await sheet.ask("process_lead_creation_params", params)
     if data is None:
         await sheet.finish("lead", note=f"{CANCELLED}: no lead")
         return

@@ -54,7 +54,7 @@ async def _take(sheet: Sheet) -> None:
     )
 
     async def customize(path: Path) -> str | None:
-        given = {"path": str(path), "call_full": sheet.full(), "conversation_id": conversation.id}
+        given = {"path": str(path), "conversation_id": conversation.id}
         data = await sheet.ask("process_record_file_path", given)
         return str(data["path"]) if data else None
 
@@ -72,6 +72,7 @@ async def add_link(sheet: Sheet) -> None:
     if sheet.done("link") or not sheet.progress.link_is_due:
         return
     now, ended = sheet.desk.now(), sheet.call.ended_at or sheet.call.started_at
+    await sheet.save_rest()
     if not sheet.progress.link:
         try:
             async with asyncio.timeout(RECORDING_WITHIN):

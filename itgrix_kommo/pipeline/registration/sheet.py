@@ -100,10 +100,15 @@ class Sheet:
         return self.progress.writing is not None and self.progress.writing.what == what
 
     async def ask(self, hook: Hook, params: dict[str, Any]) -> dict[str, Any] | None:
-        """What goes on after this customization, None where it cancelled; asked once, however often this is walked."""
+        """What goes on after this customization, None where it cancelled; asked once, however often this is walked.
+
+        `params` is its payload without `call_full`, which is made only where somebody is asked.
+        """
         if hook in self.progress.hooks:
             return self.progress.hooks[hook]
-        verdict = await self.desk.hooks.call(hook, params, call_id=self.call.id)
+        if hook in self.desk.hooks.hooks:
+            await self.save_rest()
+        verdict = await self.desk.hooks.call(hook, params, full=self.full, call_id=self.call.id)
         if verdict.answer is not None:
             notes = [f"{hook} failed: {verdict.failure}"] if verdict.failure else []
             await self.save(hooks={**self.progress.hooks, hook: verdict.data}, notes=[*self.progress.notes, *notes])
@@ -170,16 +175,25 @@ class Sheet:
         await self.save(steps=[*self.progress.steps, step], notes=notes, **changes)
 
     async def save(self, **changes: Any) -> None:
-        """Around what has effects, and of what may not be asked twice, the row is written at once; the rest waits."""
+        """What is about to be written, and what may not be asked twice, is in the row at once; the rest waits for the
+        next of them, or for the end. An answer that a crash forgets is looked for in Kommo, as one that never came.
+        """
         self.progress = self.progress.model_copy(update=changes)
-        self._is_saved = not changes.keys().isdisjoint({"writing", "hooks"})
-        if self._is_saved:
-            await self._save_row(self.progress.model_dump(mode="json"))
+        self._is_saved = False
+        if "hooks" in changes or changes.get("writing") is not None:
+            await self.save_rest()
 
     async def save_rest(self) -> None:
-        if not self._is_saved:
-            self._is_saved = True
-            await self._save_row(self.progress.model_dump(mode="json"))
+        """Before what may take long, and where the walk ends early."""
+        if (progress := self.unsaved()) is not None:
+            await self._save_row(progress)
+
+    def unsaved(self) -> dict[str, Any] | None:
+        """The progress, if the row does not have it yet, for who takes it there."""
+        if self._is_saved:
+            return None
+        self._is_saved = True
+        return self.progress.model_dump(mode="json")
 
 
 def _with_user(body: dict[str, Any], keys: set[str], user_id: int) -> dict[str, Any]:

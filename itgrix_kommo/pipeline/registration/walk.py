@@ -16,7 +16,10 @@ UNWANTED = "need_registration said no"
 
 
 async def walk(sheet: Sheet) -> str:
-    """Do what is left to do; why it was skipped, or empty. Raises KommoError or Settling when it can't go on."""
+    """Do what is left to do; why it was skipped, or empty. Raises KommoError or Settling when it can't go on.
+
+    What is not saved in the end is for who asked: see `Sheet.unsaved`.
+    """
     try:
         await _take_phone(sheet, StageName.CALL_ENDED)
         await _weigh(sheet, StageName.CALL_ENDED)
@@ -33,8 +36,6 @@ async def walk(sheet: Sheet) -> str:
         await _tell_of_it(sheet)
     except Skip as skipped:
         return str(skipped)
-    finally:
-        await sheet.save_rest()
     return ""
 
 
@@ -50,15 +51,13 @@ async def walk_early(sheet: Sheet, stage: StageName) -> str:
             await create_lead(sheet)
     except Skip as skipped:
         return str(skipped)
-    finally:
-        await sheet.save_rest()
     return ""
 
 
 async def _take_phone(sheet: Sheet, stage: StageName) -> None:
     """The phone that is registered: the customization's word on the raw one."""
     if sheet.progress.phone is None:
-        given = {"phone": sheet.raw_phone, "call_full": sheet.full(), "call_stage": stage.value}
+        given = {"phone": sheet.raw_phone, "call_stage": stage.value}
         data = await sheet.ask("process_client_phone", given)
         await sheet.save(phone=str(data["phone"]) if data else "")
     if not sheet.phone:
@@ -71,7 +70,7 @@ async def _weigh(sheet: Sheet, stage: StageName) -> None:
         return
     if reason := sheet.rules.unlisted(sheet.call, sheet.phone):
         raise Skip(reason)
-    data = await sheet.ask("need_registration", {"call_full": sheet.full(), "call_stage": stage.value})
+    data = await sheet.ask("need_registration", {"call_stage": stage.value})
     if data is not None and not data["result"]:
         raise Skip(UNWANTED)
     await sheet.finish("wanted")
@@ -79,5 +78,5 @@ async def _weigh(sheet: Sheet, stage: StageName) -> None:
 
 async def _tell_of_it(sheet: Sheet) -> None:
     if not sheet.done("post_registration"):
-        await sheet.ask("post_registration", {"call_full": sheet.full()})
+        await sheet.ask("post_registration", {})
         await sheet.finish("post_registration")
