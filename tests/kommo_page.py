@@ -96,11 +96,18 @@ class KommoPage:
         token = self.token()
         return web.json_response({"token": token}) if token else web.Response(status=500)
 
+    async def _elsewhere(self, request: web.Request) -> web.Response:
+        """What is no connector: it welcomes everybody, or answers in JSON of its own."""
+        if request.match_info["kind"] == "pages":
+            return web.Response(text="<!doctype html><h1>Welcome</h1>", content_type="text/html")
+        return web.json_response(["welcome"])
+
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/", self._page),
             web.get("/js/{name}.js", self._script),
             web.get("/widgets/itgrix_code/{name:.+}", self._file),
+            web.post("/elsewhere/{kind}/originate", self._elsewhere),
             web.get(f"/ajax/v2/integrations/{CLIENT_ID}/disposable_token", self._token),
         ]
 

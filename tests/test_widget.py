@@ -102,7 +102,7 @@ LOGO = (SOURCE / "images" / "logo.png").read_bytes()
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (remove("manifest.json"), "manifest.json: it is missing or no JSON"),
+        (remove("manifest.json"), "manifest.json: there is no such file"),
         (write("manifest.json", b"[]"), "manifest.json: it is no object"),
         (edit("manifest.json", lambda one: one["widget"].pop("description")), "manifest.json: widget.description"),
         (edit("manifest.json", lambda one: one["widget"].update(interface_version=1)), "Kommo knows only 2"),
@@ -118,8 +118,10 @@ LOGO = (SOURCE / "images" / "logo.png").read_bytes()
         (edit("i18n/pt.json", lambda one: one["call"].update(talking=" ")), "i18n/pt.json: call.talking"),
         (edit("i18n/es.json", lambda one: one["call"].update(more="más")), "i18n/en.json: call.more: there is no text"),
         (edit("i18n/es.json", lambda one: one["widget"].update(name="T" * 20)), "more than 19 characters"),
-        (write("i18n/ru.json", b"\xef\xbb\xbf{}"), "i18n/ru.json: it is missing or no JSON in UTF-8"),
-        (write("i18n/ru.json", "{}".encode("utf-16")), "i18n/ru.json: it is missing or no JSON in UTF-8"),
+        (write("i18n/ru.json", b"\xef\xbb\xbf{}"), "i18n/ru.json: it begins with a byte order mark"),
+        (write("i18n/ru.json", "{}".encode("utf-16")), "i18n/ru.json: it is not written in UTF-8"),
+        (write("i18n/ru.json", b"{"), "i18n/ru.json: it is no JSON"),
+        (write("script.js", b"\xff"), "script.js: it is not written in UTF-8"),
         (remove("images/logo_min.png"), "images/logo_min.png: there is no such file"),
         (remove("images/tour_es.png"), "tour_images.es: there is no /images/tour_es.png"),
         (write("images/logo_min.png", LOGO), "images/logo_min.png: it is 130x100, Kommo wants 84x84"),

@@ -65,7 +65,8 @@ def files(address: str, version: str, source: Path = SOURCE) -> dict[str, bytes]
     manifest = _json(found, "manifest.json")
     manifest.setdefault("widget", {})["version"] = version
     found["manifest.json"] = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
-    script, style = found.get("script.js", b"").decode(), found.pop(_STYLE_SHEET, b"").decode()
+    script, style = _text(found, "script.js"), _text(found, _STYLE_SHEET)
+    del found[_STYLE_SHEET]
     for place, text in {"@ADDRESS@": address, "@STYLE@": style}.items():
         script = script.replace(json.dumps(place), json.dumps(text))
     found["script.js"] = script.encode()
@@ -112,8 +113,6 @@ def _manifest_problems(found: Mapping[str, bytes], manifest: Mapping[str, Any]) 
         for image in manifest.get("tour", {}).get("tour_images", {}).get(locale, [""]):
             if image.lstrip("/") not in found:
                 yield f"manifest.json: tour.tour_images.{locale}: there is no {image or 'image'}"
-    if not found["script.js"]:
-        yield "script.js: there is no such file"
     if b'"@' in found["script.js"]:
         yield "script.js: a place is not filled in"
 
@@ -165,11 +164,22 @@ def _size(png: bytes) -> tuple[int, int] | None:
 
 
 def _json(found: Mapping[str, bytes], name: str) -> dict[str, Any]:
-    """Kommo wants UTF-8 without a byte order mark; json refuses one."""
     try:
-        document = json.loads(found.get(name, b"").decode())
+        document = json.loads(_text(found, name))
     except ValueError as error:
-        raise WidgetError(f"{name}: it is missing or no JSON in UTF-8: {error}") from error
+        raise WidgetError(f"{name}: it is no JSON: {error}") from error
     if not isinstance(document, dict):
         raise WidgetError(f"{name}: it is no object")
     return document
+
+
+def _text(found: Mapping[str, bytes], name: str) -> str:
+    if name not in found:
+        raise WidgetError(f"{name}: there is no such file")
+    try:
+        text = found[name].decode()
+    except UnicodeDecodeError as error:
+        raise WidgetError(f"{name}: it is not written in UTF-8: {error}") from error
+    if text.startswith("\ufeff"):
+        raise WidgetError(f"{name}: it begins with a byte order mark, which Kommo does not take: save it without")
+    return text

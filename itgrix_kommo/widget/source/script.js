@@ -7,7 +7,7 @@ define([], () => {
   const STYLE = "@STYLE@";
 
   const STATES = ["queued", "employee_ringing", "employee_answered", "client_ringing", "talking", "ended"];
-  const HELD_S = 50; // the connector answers when there is news, or after so long
+  const HELD_S = 25; // the connector answers when there is news, or after so long; some proxies give up after 30 s
   const PATIENCE_MS = 20000; // for an answer, beyond what the connector holds it back
   const LEAST_PAUSE_MS = 1000;
   const LONGEST_PAUSE_MS = 30000;
@@ -49,7 +49,7 @@ define([], () => {
     widget.$authorizedAjax({ dataType: "json", type: options.method, ...options })
       .done((body) => resolve({ status: 200, body: body || {} }))
       .fail((xhr) => resolve({
-        status: Number(xhr && xhr.status) || 0,
+        status: xhr && xhr.status >= 400 ? xhr.status : 0, // a 200 that is no JSON is not from the connector
         detail: problemOf(xhr && (xhr.responseJSON || xhr.responseText)),
         wait: Number(xhr && xhr.getResponseHeader && xhr.getResponseHeader("Retry-After")) || 60,
       }));
@@ -177,7 +177,6 @@ define([], () => {
     show() {
       this.card = element("section", "card");
       this.card.dataset.digits = digitsOf(this.phone);
-      this.card.setAttribute("role", "status");
       const text = this.widget.i18n("call") || {};
       const icon = element("div", "icon");
       icon.append(handset());
@@ -186,6 +185,7 @@ define([], () => {
       close.setAttribute("aria-label", text.close);
       close.addEventListener("click", () => this.close());
       this.line = element("div", "line");
+      this.line.setAttribute("role", "status");
       this.time = element("time", "time");
       this.steps = element("ol", "steps");
       this.steps.append(...["you", "client", "talk"].map((step) => element("li", step, text[step])));
@@ -266,6 +266,8 @@ define([], () => {
     let calls = [];
 
     const call = (phone) => {
+      const mine = calls.find((one) => !one.isOver && !one.isClosed && digitsOf(one.phone) === digitsOf(phone));
+      if (mine) mine.resume();
       if (!phone || isGoingOn(phone)) return;
       calls.filter((one) => one.isOver).forEach((one) => one.close());
       calls = calls.filter((one) => !one.isClosed);
