@@ -242,6 +242,10 @@ class TestOneAtATime:
             calls.more.release()
             assert (await get(face, ("id", "1.2")))["calls"] == []
 
+    async def test_who_has_heard_the_end_may_ask_anew_at_once(self, face: Served) -> None:
+        for _ in range(10):
+            assert (await get(face, ("id", ANSWERED)))["error"] is None
+
 
 class TestLongReadings:
     async def test_silence_is_broken_by_empty_lines(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

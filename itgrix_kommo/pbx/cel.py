@@ -24,7 +24,7 @@ from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pbx.gathering import Gathered, Gathering, other_ids
 from itgrix_kommo.pbx.times import EventTimes, TimeValue
 
-PAGE = 2000
+PAGE = 500
 """Rows read at once."""
 
 TOGETHER = 100

@@ -157,41 +157,40 @@ class ReadCallDesk:
             )
         reading = self.going = Reading(self._now())
         _log.info("read_call", ids=len(asked.id or ()), period=period)
-        ended = "broken off"
+        answer = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
+        error, how = None, "broken off"
         try:
             async with self._past() as history:
                 reads = history.of_period(*period) if period else history.of_ids(asked.id or ())
                 async with aclosing(reads):
-                    answer = await self._tell(request, reads, reading)
-            ended = "read"
-        except StorageError as error:
-            raise Refused(503, masked(str(error))) from None
-        finally:
-            self.going = None
-            _log.info("read_call_ended", how=ended, **told(reading.counts))
-        return answer
-
-    async def _tell(self, request: web.Request, reads: AsyncIterator[Read], reading: Reading) -> web.StreamResponse:
-        """One JSON document, line by line. Raises StorageError where nothing was told yet."""
-        answer = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
-        before, error = _BEGIN, None
-        try:
-            async with aclosing(_beating(reads, request)) as beating:
-                async for read in beating:
-                    if read is None:
-                        await _write(request, answer, "\n")
-                        continue
-                    reading.counts[read.fate] += 1
-                    await _write(request, answer, before + json.dumps(read.facts(self._zone), ensure_ascii=False))
-                    before = ",\n"
+                    await self._tell(request, answer, reads, reading)
+            how = "read"
         except StorageError as failure:
-            if not answer.prepared:
-                raise
             error = masked(str(failure))
+            if not answer.prepared:
+                raise Refused(503, error) from None
+        finally:
+            # Before the last word: who has heard it may ask anew.
+            self.going = None
+            _log.info("read_call_ended", how=how, **told(reading.counts))
         end = json.dumps({"counts": told(reading.counts), "error": error}, ensure_ascii=False)
-        await _write(request, answer, (before if before == _BEGIN else "\n") + "], " + end[1:] + "\n")
+        await _write(request, answer, ("\n" if any(reading.counts.values()) else _BEGIN) + "], " + end[1:] + "\n")
         await answer.write_eof()
         return answer
+
+    async def _tell(
+        self, request: web.Request, answer: web.StreamResponse, reads: AsyncIterator[Read], reading: Reading
+    ) -> None:
+        """The calls of one JSON document, line by line; its end is another's."""
+        before = _BEGIN
+        async with aclosing(_beating(reads, request)) as beating:
+            async for read in beating:
+                if read is None:
+                    await _write(request, answer, "\n")
+                    continue
+                await _write(request, answer, before + json.dumps(read.facts(self._zone), ensure_ascii=False))
+                reading.counts[read.fate] += 1
+                before = ",\n"
 
 
 async def _beating(reads: AsyncIterator[Read], request: web.Request) -> AsyncGenerator[Read | None]:
