@@ -79,6 +79,33 @@ class TestAnOrder:
         assert (started["extension"], started["dialled"]) == ("101", "+79991234567")
         assert (refused["event"], refused["status"], refused["phone"]) == ("originate_refused", 400, "+1")
 
+    async def test_also_if_nobody_knows_who_gives_it(self, face: Served) -> None:
+        with structlog.testing.capture_logs() as log:
+            await face.call(headers={"Authorization": "Bearer wrong"})
+            await face.call({"phone": "+79991234567"}, by_widget(account_id=1))
+            await face.call({"phone": "+79991234567"})
+            await face.call([])
+        lines = [line for line in log if line["event"] == "originate_refused"]
+        assert [(line["by"], line["status"], line["address"]) for line in lines] == [
+            ("unknown", 401, "127.0.0.1"),
+            ("unknown", 401, "127.0.0.1"),
+            ("program", 400, "127.0.0.1"),
+            ("program", 400, "127.0.0.1"),
+        ]
+        assert face.face.clicks.results["refused"] == 4
+
+    async def test_strangers_do_not_fill_the_log(self, face: Served) -> None:
+        now = time.time()
+        face.face.clicks._now = lambda: now
+        with structlog.testing.capture_logs() as log:
+            for _ in range(100):
+                await face.call(headers={})
+            now += 60
+            await face.call(headers={})
+        lines = [line for line in log if line["event"] == "originate_refused"]
+        assert len(lines) == 61
+        assert lines[-1]["left_out_before"] == 40
+
 
 class TestRefused:
     @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ class Face:
             on_granted=rooms.access_granted,
             on_ended=rooms.access_ended,
         )
-        self.read_call = ReadCallDesk(rooms.past, zone=config.node.timezone)
+        self.read_call = ReadCallDesk(rooms.past, zone=config.node.timezone, trusted=http.trusted_proxies)
         self.public_routes = [*desk.routes(), *self.webhooks.routes(), *oauth.public_routes(), *public_routes]
         self.local_routes = [
             *self.public_routes,

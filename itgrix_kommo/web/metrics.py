@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from time import perf_counter
 from typing import Final
 
@@ -49,6 +50,7 @@ class Figures:
     webhooks: Mapping[str, int] = field(default_factory=dict)
 
     def families(self) -> Iterator[Metric]:
+        yield _gauge("itgrix_build_info", "Which program this is.", "version", [(version("itgrix-kommo"), 1)])
         yield _gauge("itgrix_up", "Whether an outside thing is without error.", "part", self.up.items())
         yield _gauge("itgrix_live_calls", "Calls that go on.", "", [("", self.live_calls)])
         yield _counter("itgrix_ended_calls", "Calls that ended.", "", [("", self.ended_calls)])

@@ -77,14 +77,20 @@ class OriginateDesk:
         ]
 
     async def _start(self, request: web.Request) -> web.Response:
-        caller, user = self._caller(request)
         click_id = new_click_id()
-        if user is not None and self._widget is not None:
-            # First of all: a token that was refused for what it asked is used up as well.
-            self._widget.spend(user, click_id)
-        asked = await read_json(request, OriginateRequest, LARGEST_BODY)
-        if user is None and asked.extension is None and asked.user_id is None:
-            raise Refused(400, "extension: missing: name the employee by extension or user_id")
+        by = "unknown"
+        try:
+            caller, user = self._caller(request)
+            by = caller.name
+            if user is not None and self._widget is not None:
+                # First of all: a token that was refused for what it asked is used up as well.
+                self._widget.spend(user, click_id)
+            asked = await read_json(request, OriginateRequest, LARGEST_BODY)
+            if user is None and asked.extension is None and asked.user_id is None:
+                raise _nobody_named()
+        except Refused as refused:
+            self._clicks.turn_away(by, visitor_of(request, self._trusted).address, refused)
+            raise
         click = await self._clicks.start(
             caller,
             asked.phone,
@@ -165,6 +171,10 @@ def _awaited(request: web.Request) -> tuple[State | None, int]:
     if not re.fullmatch(r"[0-9]{1,2}", wait, re.ASCII) or int(wait) > LONGEST_WAIT:
         raise Refused(400, f"wait: give whole seconds, {LONGEST_WAIT} at most")
     return State(after), int(wait)
+
+
+def _nobody_named() -> Refused:
+    return Refused(400, "extension: missing: name the employee by extension or user_id")
 
 
 def _unauthorized(words: str) -> Refused:

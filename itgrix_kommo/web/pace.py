@@ -1,4 +1,4 @@
-"""How many in a minute: for each by himself, and for all together. No IO; time is passed in."""
+"""How many in a minute: calls for each by himself and for all together, lines in the log. No IO; time is passed in."""
 
 from __future__ import annotations
 
@@ -45,3 +45,24 @@ class Pace:
                 times.popleft()
             if not times:
                 del self._of[who]
+
+
+class Lines:
+    """So many lines a minute in the log, whatever strangers do."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._since = -math.inf
+        self._written = 0
+        self._left_out = 0
+
+    def take(self, now: float) -> int | None:
+        """None: write nothing. Else write, and tell how many lines were left out before this one."""
+        if now - self._since >= MINUTE:
+            self._since, self._written = now, 0
+        if self._written >= self._most:
+            self._left_out += 1
+            return None
+        self._written += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out

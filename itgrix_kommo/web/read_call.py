@@ -24,6 +24,7 @@ from itgrix_kommo.log import masked
 from itgrix_kommo.pipeline.history import Fate, Read, moment
 from itgrix_kommo.web.bodies import fitting, read_json
 from itgrix_kommo.web.problems import Handler, Refused
+from itgrix_kommo.web.visitors import Network, visitor_of
 
 PATH: Final = "/pbx/read_call"
 LARGEST_BODY: Final = 64 * 1024
@@ -117,8 +118,16 @@ def told(counts: Mapping[Fate, int]) -> dict[str, int]:
 class ReadCallDesk:
     """`past` is None where no database of the PBX is configured; `zone` is the PBX's."""
 
-    def __init__(self, past: Past | None, *, zone: tzinfo | None, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        past: Past | None,
+        *,
+        zone: tzinfo | None,
+        trusted: Sequence[Network] = (),
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._past = past
+        self._trusted = trusted
         self._zone = zone
         self._now = now
         self.going: Reading | None = None
@@ -156,7 +165,8 @@ class ReadCallDesk:
                 "ask again when it has ended; it is in /status as read_call",
             )
         reading = self.going = Reading(self._now())
-        _log.info("read_call", ids=len(asked.id or ()), period=period)
+        address = visitor_of(request, self._trusted).address
+        _log.info("read_call", address=address, ids=len(asked.id or ()), period=period)
         answer = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
         error, how = None, "broken off"
         try:
