@@ -48,6 +48,7 @@ from itgrix_kommo.recordings.serving import routes as recording_routes
 from itgrix_kommo.reload import Reloads
 from itgrix_kommo.service_manager import ServiceManager
 from itgrix_kommo.storage.chronicle import Chronicle
+from itgrix_kommo.storage.cleaning import Cleaning, Rows
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.files import CHRONICLE, JOURNAL, LINK_KEY, RECORDINGS, home
 from itgrix_kommo.storage.journal import Journal
@@ -223,6 +224,7 @@ class Daemon:
                     phonebook.run(),
                     warm_by_recent_callers(gate, registrations, phonebook),
                     archive.run(),
+                    self._cleaning(database, registrations, phonebook).run(),
                     self._service_manager.attend(outside.condition),
                     self._follow_fmc_patterns(),
                     self._fill_gaps(gaps, registrations, delivery),
@@ -308,6 +310,12 @@ class Daemon:
     def _ami(self) -> AmiSettings:
         ami = self.config.ami
         return AmiSettings(ami.host, ami.port, ami.username, ami.secret.get_secret_value(), tls=ami.tls)
+
+    def _cleaning(self, database: Database, registrations: Registrations, phonebook: Phonebook) -> Cleaning:
+        rows = Rows(registrations.forget_before, phonebook.forget_before, RecordingTable(database).forget_before)
+        files = home(self.config.storage.url.get_secret_value())
+        link_days = self.config.recordings.link_days
+        return Cleaning(rows, files, days=lambda: self.config.storage.retention_days, link_days=link_days)
 
     def _journal(self, stack: contextlib.AsyncExitStack) -> Journal:
         """The journal of what Asterisk says; beside it the chronicle of what we do begins."""

@@ -77,6 +77,10 @@ class Nothing:
         assert most > 0
         return []
 
+    async def forget_before(self, at: float) -> int:
+        assert at > 0
+        return 0
+
     async def save(self, listings: Collection[tuple[Listing, float]], gone: Collection[str]) -> None:
         pass
 

@@ -23,7 +23,7 @@ from itgrix_kommo.config import PbxDatabase
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pbx.cel import PbxCalls
 from itgrix_kommo.pipeline import history as history_module
-from itgrix_kommo.pipeline.history import HISTORY, Fate, Gaps, History, Read, fill_downtime, moment
+from itgrix_kommo.pipeline.history import FORGOTTEN, HISTORY, Fate, Gaps, History, Read, fill_downtime, moment
 from itgrix_kommo.pipeline.intake import CALL, registration_of
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
@@ -73,6 +73,20 @@ class TestPeriods:
         assert {row.state for row in rows} == {State.WAITING}
         assert all(row.call[HISTORY] is True for row in rows)
         assert {CALL.validate_python(row.call).id for row in rows} == {row.call_id for row in rows}
+
+    async def test_what_was_cleaned_away_is_not_registered_again(
+        self, pbx: PbxCalls, registrations: Registrations
+    ) -> None:
+        reads = [one async for one in History(pbx, registrations, office()).of_period(BEGIN, END)]
+        kept = await registrations.latest(10)
+        for row in kept[1:]:
+            await registrations.close(row.id, State.DONE)
+        assert await registrations.forget_before(time.time() + 1, 200) == len(kept) - 1
+        again = [one async for one in History(pbx, registrations, office()).of_period(BEGIN, END)]
+        assert [one.call_id for one in again if one.fate is Fate.KNOWN] == [kept[0].call_id]
+        assert [one.reason for one in again if one.fate is Fate.SKIPPED].count(FORGOTTEN) == len(kept) - 1
+        assert len(again) == len(reads)
+        assert len(await registrations.latest(10)) == 1
 
     async def test_a_second_reading_keeps_nothing(self, pbx: PbxCalls, registrations: Registrations) -> None:
         for expected in (Fate.REGISTERED, Fate.KNOWN):

@@ -138,6 +138,13 @@ class Listings:
         for name in list(self._phones_of.get(ref, ())):
             self.drop(name)
 
+    def forget_before(self, at: float) -> int:
+        """Let go of who was met last before `at` (Unix s); how many phones there were."""
+        old = [name for name, used_at in self._used_at.items() if used_at < at]
+        for name in old:
+            self.drop(name)
+        return len(old)
+
     def apply(self, change: Change, region: str | None) -> None:
         """Refresh what is remembered; of what is not nothing is learnt."""
         match change:

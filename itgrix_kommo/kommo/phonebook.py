@@ -65,6 +65,10 @@ class PhonebookStore(Protocol):
 
     async def save(self, listings: Collection[tuple[Listing, float]], gone: Collection[str]) -> None: ...
 
+    async def forget_before(self, at: float) -> int:
+        """Let go of listings used last before `at` (Unix s); how many there were."""
+        ...
+
 
 class Phonebook:
     """Needs `load` before use, and `run` beside it. Looks into Kommo raise KommoError; all else only remembers."""
@@ -165,6 +169,12 @@ class Phonebook:
         """This client is no more, or is not what we think: his phones are looked up anew."""
         self._listings.forget((kind, client_id))
         self._news.set()
+
+    async def forget_before(self, at: float) -> int:
+        """Let go of who was met last before `at` (Unix s), also of those for whom memory had no room."""
+        forgotten = self._listings.forget_before(at)
+        self._news.set()
+        return max(forgotten, await self._store.forget_before(at))
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Refresh what is remembered by what a webhook told; of what is not remembered nothing is learnt."""

@@ -51,6 +51,8 @@ EARLIEST, LATEST = 100_000_000.0, 32_503_680_000.0
 HISTORY = "from_history"
 """Marks the JSON of a call that was not heard live."""
 
+FORGOTTEN = "too long ago: it may have been registered, and its row cleaned away since (storage.retention_days)"
+
 _log = structlog.get_logger(__name__)
 
 
@@ -113,6 +115,7 @@ class History:
         self._now = now
         self._sleep = sleep
         self._kept = 0
+        self._forgotten_before: float | None = None
         self._line_stands = False
 
     async def of_period(self, since: float, until: float) -> AsyncGenerator[Read]:
@@ -152,6 +155,8 @@ class History:
         new = self._keep(call, self._plan)
         if new is None:
             return self._read(call, Fate.SKIPPED, why_not(call))
+        if call.started_at < await self._horizon() and await self._registrations.by_call(call.id) is None:
+            return self._read(call, Fate.SKIPPED, FORGOTTEN)
         await self._wait_in_line()
         new = dataclasses.replace(new, call={**new.call, HISTORY: True})
         if await self._registrations.keep(new) is None:
@@ -164,6 +169,11 @@ class History:
     @staticmethod
     def _read(call: Call, fate: Fate, reason: str = "") -> Read:
         return Read(call.id, fate, reason, call.type.value, call.client.number, call.ended_at or 0.0)
+
+    async def _horizon(self) -> float:
+        if self._forgotten_before is None:
+            self._forgotten_before = await self._registrations.horizon()
+        return self._forgotten_before
 
     async def _wait_in_line(self) -> None:
         """Calls that end now must not stand behind a month of old ones."""

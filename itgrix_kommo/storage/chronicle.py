@@ -49,7 +49,7 @@ DAY = 86_400.0
 LATE = 60.0
 """Seconds by which a line may stand in the file of the day after its own."""
 
-_DAY_FILE = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl(?:\.gz)?\Z")
+_DAY_FILE = re.compile(r"\d{4}-\d\d-\d\d\.jsonl(?:\.gz)?\Z")
 _NOT_FACTS = frozenset({"event", "call_id", "level", "exc_info", "stack_info"})
 
 _log = structlog.get_logger(__name__)
@@ -138,10 +138,12 @@ class Chronicle:
 def days_of(directory: Path) -> list[tuple[float, Path]]:
     """The chronicle's files, each with the Unix time at which its day begins, in their order."""
     try:
-        names = [(found[1], path) for path in directory.iterdir() if (found := _DAY_FILE.match(path.name))]
+        paths = sorted(path for path in directory.iterdir() if _DAY_FILE.match(path.name))
     except FileNotFoundError:
         return []
-    return sorted((datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp(), path) for day, path in names)
+    # While a day is being compressed there are two of it.
+    of_day = {path.name[:10]: path for path in reversed(paths)}
+    return sorted((_begins(day), path) for day, path in of_day.items())
 
 
 def lines(
@@ -173,6 +175,13 @@ def latest(directory: Path, events: Collection[str], until: float) -> list[Line]
 
 def _is_wanted(line: Line, about: Collection[str], events: Collection[str]) -> bool:
     return line.event in events or bool(about and (line.call_id in about or not line.call_id))
+
+
+def _begins(day: str) -> float:
+    try:
+        return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _text_of(path: Path) -> bytes:

@@ -87,6 +87,14 @@ phonebook = sa.Table(
 )
 
 
+horizon = sa.Table(
+    "horizon",
+    metadata,
+    # Finished registrations of before were cleaned away.
+    sa.Column("node", sa.String(64), primary_key=True),
+    sa.Column("forgotten_before", sa.Double, nullable=False),
+)
+
 recordings = sa.Table(
     "recordings",
     metadata,

@@ -199,9 +199,11 @@ class Journal:
 def segments_of(directory: Path) -> list[Path]:
     """The files of a journal in their order, compressed ones among them; none where there is no such directory."""
     try:
-        return sorted(path for path in directory.iterdir() if _SEGMENT.match(path.name))
+        paths = sorted(path for path in directory.iterdir() if _SEGMENT.match(path.name))
     except FileNotFoundError:
         return []
+    # While one is being compressed there are two of it.
+    return sorted({path.name[:8]: path for path in reversed(paths)}.values())
 
 
 def spanning(directory: Path, since: float, until: float) -> list[Path]:

@@ -58,6 +58,11 @@ class PhonebookRows:
 
         await self._database.write(write)
 
+    async def forget_before(self, at: float) -> int:
+        """Let go of who was met last before `at` (Unix s); how many phones there were."""
+        old = sa.delete(phonebook).where(phonebook.c.used_at < at)
+        return await self._database.write(lambda connection: connection.execute(old).rowcount)
+
 
 def _listing(row: sa.RowMapping) -> Listing | None:
     try:

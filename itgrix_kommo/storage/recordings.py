@@ -42,6 +42,11 @@ class RecordingTable:
 
         await self._database.write(write)
 
+    async def forget_before(self, at: float) -> int:
+        """Let go of recordings of calls before `at` (Unix s), whose links have expired; how many there were."""
+        old = sa.delete(recordings).where(recordings.c.called_at < at)
+        return await self._database.write(lambda connection: connection.execute(old).rowcount)
+
 
 def link_key(path: Path) -> bytes:
     """The key in this file, made at the first time. Raises StorageError; deleting the file revokes all links."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from itgrix_kommo.storage.database import Database, aliases, registrations
+from itgrix_kommo.storage.database import Database, aliases, horizon, registrations
 
 
 class State(StrEnum):
@@ -163,6 +163,36 @@ class Registrations:
     async def counts(self) -> dict[State, int]:
         found = await self._database.read(lambda connection: connection.execute(_COUNTS, {"node": self._node}).all())
         return dict.fromkeys(State, 0) | {State(state): count for state, count in found}
+
+    async def forget_before(self, at: float, most: int) -> int:
+        """Remove at most so many finished ones that were kept before `at` (Unix s); how many there were.
+
+        What waits or has failed stays. From then on `horizon` is `at`.
+        """
+        table = registrations
+        old = (
+            sa.select(table.c.id)
+            .where(table.c.node == self._node, table.c.state.in_([State.DONE, State.SKIPPED]), table.c.created_at < at)
+            .order_by(table.c.id)
+            .limit(most)
+        )
+
+        def forget(connection: sa.Connection) -> int:
+            numbers = list(connection.execute(old).scalars())
+            if numbers:
+                connection.execute(sa.delete(aliases).where(aliases.c.registration_id.in_(numbers)))
+                connection.execute(sa.delete(table).where(table.c.id.in_(numbers)))
+                here = horizon.c.node == self._node
+                if connection.execute(sa.update(horizon).where(here).values(forgotten_before=at)).rowcount == 0:
+                    connection.execute(sa.insert(horizon).values(node=self._node, forgotten_before=at))
+            return len(numbers)
+
+        return await self._database.write(forget)
+
+    async def horizon(self) -> float:
+        """Calls of before this (Unix s) may have been registered without a trace of it; 0.0: there are none such."""
+        query = sa.select(horizon.c.forgotten_before).where(horizon.c.node == self._node)
+        return await self._database.read(lambda connection: connection.execute(query).scalar() or 0.0)
 
     async def between(
         self, since: float, until: float, *, states: Collection[State] = (), client: str = "", limit: int
