@@ -16,26 +16,33 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from tests.headless_browser import DEADLINE, Page
-from tests.web_face import CLIENT_ID, signed
+from tests.web_face import signed
 
 SCRIPTS = Path("/usr/share/javascript")
 PAGE = Path(__file__).with_suffix(".html")
 
 
 class KommoPage:
-    """`token` makes what the account signs (None: it fails), `tokens` is how many it was asked for."""
+    """`token` makes what the account signs (None: it fails), `tokens` is how many it was asked for.
 
-    def __init__(self, page: Page, widget: bytes) -> None:
+    `api` is the address of a sandbox that answers the account's API on the same origin.
+    """
+
+    def __init__(self, page: Page, api: str = "") -> None:
         self.page = page
-        self.files = zipfile.ZipFile(io.BytesIO(widget))
+        self.api = api
+        self.files: zipfile.ZipFile
         self.origin = ""
         self.language = "en"
         self.token: Callable[[], str | None] = lambda: signed(iss=self.origin)
         self.tokens = 0
+
+    def upload(self, widget: bytes) -> None:
+        self.files = zipfile.ZipFile(io.BytesIO(widget))
 
     async def opens(
         self, *, settings: dict[str, str] | None = None, language: str = "en", copies: int = 1, phones: list[str]
@@ -102,20 +109,31 @@ class KommoPage:
             return web.Response(text="<!doctype html><h1>Welcome</h1>", content_type="text/html")
         return web.json_response(["welcome"])
 
+    async def _api(self, request: web.Request) -> web.Response:
+        passed = {name: request.headers[name] for name in ("Authorization", "Content-Type") if name in request.headers}
+        async with (
+            ClientSession() as http,
+            http.request(
+                request.method, self.api + request.raw_path, headers=passed, data=await request.read()
+            ) as answer,
+        ):
+            return web.Response(status=answer.status, body=await answer.read(), content_type=answer.content_type)
+
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/", self._page),
             web.get("/js/{name}.js", self._script),
             web.get("/widgets/itgrix_code/{name:.+}", self._file),
             web.post("/elsewhere/{kind}/originate", self._elsewhere),
-            web.get(f"/ajax/v2/integrations/{CLIENT_ID}/disposable_token", self._token),
+            web.get("/ajax/v2/integrations/{client_id}/disposable_token", self._token),
+            web.route("*", "/api/{path:.+}", self._api),
         ]
 
 
 @asynccontextmanager
-async def kommo_page(page: Page, widget: bytes) -> AsyncIterator[KommoPage]:
+async def kommo_page(page: Page, api: str = "") -> AsyncIterator[KommoPage]:
     """The account's pages on an origin of their own, shown in `page`."""
-    kommo = KommoPage(page, widget)
+    kommo = KommoPage(page, api)
     app = web.Application()
     app.add_routes(kommo.routes())
     async with TestServer(app) as server:

@@ -109,8 +109,8 @@ class RecordedCall:
 async def a_desk(browser: Page, directory: Path, **more: Any) -> AsyncIterator[Desk]:
     """`more` replaces sections of the connector's configuration."""
     port = unused_port()
-    widget = zipped(files(f"http://127.0.0.1:{port}", "1.2.3"))
-    async with kommo_page(browser, widget) as kommo:
+    async with kommo_page(browser) as kommo:
+        kommo.upload(zipped(files(f"http://127.0.0.1:{port}", "1.2.3")))
         account = {**settings(directory)["kommo"], "base_url": kommo.origin}
         async with face_of(directory, kommo=account, **{"http": {"port": port}, **more}) as face:
             yield Desk(kommo, face)
@@ -359,10 +359,8 @@ class TestRefused:
 
     async def test_pages_of_another_account(self, browser: Page, tmp_path: Path) -> None:
         port = unused_port()
-        async with (
-            kommo_page(browser, zipped(files(f"http://127.0.0.1:{port}", "1.2.3"))) as kommo,
-            face_of(tmp_path, http={"port": port}) as face,
-        ):
+        async with kommo_page(browser) as kommo, face_of(tmp_path, http={"port": port}) as face:
+            kommo.upload(zipped(files(f"http://127.0.0.1:{port}", "1.2.3")))
             await self.tells(Desk(kommo, face), "0")
 
 
