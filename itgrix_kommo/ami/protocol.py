@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 MAX_LIST: Final = 100_000
 """Items of one answer; a PBX has fewer channels and devices."""
 
-GATHER: Final = 0.02
+GATHER: Final = 0.05
 """Seconds between two looks at the socket while no answer is awaited. Asterisk writes event by event, and each look
-costs more than what it finds: what came together is understood together.
+costs more than what it finds: what came together is understood together. Nobody sees a pop-up that much earlier.
 """
+
+MUCH: Final = 64 * 1024
+"""Bytes after which the next look follows at once: there is more than a look takes."""
 
 PING_ID: Final = "itgrix-ping"
 """All pings share one id that nobody waits for: any byte that comes back proves life."""
@@ -83,6 +86,7 @@ class AmiProtocol(asyncio.Protocol):
         self.heard_at = self._time()
         self.heard_clock = clock()
         self.paused_at: float | None = None
+        self._gathering: asyncio.TimerHandle | None = None
         self.truncated = False
         self.delivered = 0
 
@@ -121,13 +125,16 @@ class AmiProtocol(asyncio.Protocol):
         self.delivered += len(batch)
         self._deliver(batch)
         self._check_stream()
-        if self._connected and self.paused_at is None and not self._pending:
+        if self._connected and self.paused_at is None and not self._pending and len(data) < MUCH:
             self._transport.pause_reading()
-            self._loop.call_later(GATHER, self._read_on)
+            self._gathering = self._loop.call_later(GATHER, self._read_on)
 
     def _read_on(self) -> None:
-        if self._connected and self.paused_at is None:
-            self._transport.resume_reading()
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+            if self._connected and self.paused_at is None:
+                self._transport.resume_reading()
 
     def _check_stream(self) -> None:
         if self._codec.fault is not None:
@@ -199,6 +206,7 @@ class AmiProtocol(asyncio.Protocol):
         self._pending[action_id] = _Pending(name, listed=bool(as_list), then=then, future=future)
         future.add_done_callback(lambda done: self._forget(action_id, done))
         self._transport.write(str(action).encode())
+        self._read_on()
         return future
 
     def _forget(self, action_id: str, done: asyncio.Future[Answer]) -> None:

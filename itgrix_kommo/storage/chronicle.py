@@ -52,6 +52,7 @@ LATE = 60.0
 _DAY_FILE = re.compile(r"\d{4}-\d\d-\d\d\.jsonl(?:\.gz)?\Z")
 _NOT_FACTS = frozenset({"event", "call_id", "level", "exc_info", "stack_info"})
 
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 _log = structlog.get_logger(__name__)
 
 
@@ -86,7 +87,7 @@ class Chronicle:
         if event.get("exc_info"):
             facts["error"] = repr(sys.exc_info()[1])
         record = {"at": round(self._now(), 3), "call_id": call_id or "", "event": event["event"], "level": level}
-        text = log.masked(json.dumps(record | facts, ensure_ascii=False, default=str))
+        text = log.masked(_encode(record | facts))
         if not self._is_due:
             self._write_soon()
         if len(self._held) < MOST_HELD:
