@@ -240,6 +240,20 @@ class TestPages:
         call.until(State.ENDED)
         await kommo.shows(state="ended", tone="is-good")
 
+    async def test_may_be_rebuilt_without_the_card(self, desk: Desk) -> None:
+        await desk.opens()
+        call = await desk.calls("click_to_call")
+        await desk.kommo.shows(state="queued")
+        await desk.kommo.run("document.querySelector('.itgrix-calls').remove()")
+        await desk.kommo.clicks(PHONE)
+        await desk.kommo.shows(state="queued")
+        await desk.kommo.run(
+            "document.querySelector('.itgrix-calls').remove(); kommo.widgets[0].custom.callbacks.render()"
+        )
+        call.until(State.TALKING)
+        await desk.kommo.shows(state="talking")
+        assert len(desk.face.asterisk.actions) == 1
+
     async def test_keep_nothing_of_a_widget_that_is_switched_off(self, desk: Desk) -> None:
         kommo = desk.kommo
         await desk.opens()

@@ -250,8 +250,9 @@ define([], () => {
     }
 
     resume() {
-      if (this.card || this.isClosed) return;
-      this.show();
+      if (this.isClosed) return;
+      if (!this.card) this.show();
+      else if (!this.card.isConnected) place().append(this.card); // Kommo has rebuilt its page without it
       this.follow();
     }
 
