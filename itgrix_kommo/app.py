@@ -37,10 +37,11 @@ from itgrix_kommo.kommo.subscription import Subscription
 from itgrix_kommo.kommo.transport import LongLivedToken, TokenSource, Transport
 from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.clients import Clients, warm_by_recent_callers
-from itgrix_kommo.pipeline.delivery import Delivery
+from itgrix_kommo.pipeline.delivery import Delivery, Registry
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.history import Gaps, fill_downtime, opened_history
 from itgrix_kommo.pipeline.intake import early_registration_of, registration_of
+from itgrix_kommo.pipeline.member import Member
 from itgrix_kommo.pipeline.rules import Rules, unlisted
 from itgrix_kommo.pipeline.stages import LiveStages
 from itgrix_kommo.recordings.archive import Recordings
@@ -52,9 +53,13 @@ from itgrix_kommo.storage.cleaning import Cleaning, Rows
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.files import CHRONICLE, JOURNAL, LINK_KEY, RECORDINGS, home
 from itgrix_kommo.storage.journal import Journal
+from itgrix_kommo.storage.memory import Memory
 from itgrix_kommo.storage.phonebook import PhonebookRows
 from itgrix_kommo.storage.recordings import RecordingTable, link_key
 from itgrix_kommo.storage.registrations import Registrations
+from itgrix_kommo.storage.shared import SharedDatabase
+from itgrix_kommo.storage.shared_registrations import SharedRegistrations
+from itgrix_kommo.storage.shared_tokens import SharedTokens
 from itgrix_kommo.storage.tokens import Tokens
 from itgrix_kommo.web.face import Face, Rooms
 from itgrix_kommo.web.outside import Outside
@@ -152,23 +157,25 @@ class Daemon:
             limiter = Limiter(config.kommo.requests_per_second)
             # Kommo still counts what an earlier daemon asked in its last second.
             limiter.pause_for(WINDOW)
-            transport, grants = await connect(config, database, limiter, stack)
+            shared = self._shared(stack)
+            transport, grants = await connect(config, database, limiter, stack, shared)
             client = KommoClient(transport, region=config.numbers.region)
             popups = Popups(transport)
             phonebook = Phonebook(client, PhonebookRows(database))
             await phonebook.load()
-            customizer = Customizer(config.customizations)
-            stack.push_async_callback(customizer.stop)
-            try:
-                await customizer.start()
-            except HooksUnusable as error:
-                # Calls are captured all the same; the directory is looked at again while the daemon runs.
-                _log.error("customizations_unusable", error=str(error))
+            customizer = await self._customizer(stack)
             archive = await self._archive(stack, database)
             gate = Gate(client, self._wanted(), self._rules)
-            delivery = Delivery(
-                registrations, client, Clients(phonebook), customizer, archive, gate, phone_of=self.plan.client_phone
+            deliver = partial(
+                Delivery,
+                client=client,
+                clients=Clients(phonebook),
+                hooks=customizer,
+                recordings=archive,
+                gate=gate,
+                phone_of=self.plan.client_phone,
             )
+            delivery = self._delivery(deliver, registrations, database, shared, transport)
             live = LiveStages(
                 customizer,
                 popups,
@@ -273,6 +280,40 @@ class Daemon:
             self._read_fmc_patterns()
         self.plan.go_by(number_plan(config))
 
+    def _shared(self, stack: contextlib.AsyncExitStack) -> SharedDatabase | None:
+        url = self.config.storage.shared_url
+        if url is None:
+            return None
+        shared = SharedDatabase(url.get_secret_value())
+        stack.push_async_callback(shared.close)
+        return shared
+
+    def _delivery(
+        self,
+        deliver: Callable[[Registry], Delivery],
+        own: Registrations,
+        database: Database,
+        shared: SharedDatabase | None,
+        transport: Transport,
+    ) -> Delivery | Member:
+        """What sees to kept calls: on our own, or as one of several nodes."""
+        if shared is None:
+            return deliver(own)
+        name = self.config.node.name
+        memory = Memory(database, name)
+        registrations = SharedRegistrations(shared, memory, name)
+        return Member(
+            name,
+            shared,
+            memory,
+            registrations,
+            transport.limiter,
+            limit=self.config.kommo.requests_per_second,
+            together=deliver(registrations),
+            alone=deliver(own),
+            pause=lambda: transport.pause,
+        )
+
     def _read_fmc_patterns(self) -> None:
         patterns = self._fmc.read_if_changed()
         if patterns is not None:
@@ -283,7 +324,7 @@ class Daemon:
             await asyncio.sleep(FMC_EVERY)
             self._read_fmc_patterns()
 
-    async def _fill_gaps(self, gaps: Gaps, registrations: Registrations, delivery: Delivery) -> None:
+    async def _fill_gaps(self, gaps: Gaps, registrations: Registrations, delivery: Delivery | Member) -> None:
         """What ended while nobody listened is read back from CEL, where the PBX writes it."""
         while True:
             since, until = await gaps.next()
@@ -295,7 +336,7 @@ class Daemon:
                     database, zone, registrations, self.plan, since=since, until=until, on_kept=delivery.nudge
                 )
 
-    def _past(self, registrations: Registrations, delivery: Delivery) -> Past | None:
+    def _past(self, registrations: Registrations, delivery: Delivery | Member) -> Past | None:
         """How calls of the past are read, where the PBX writes them down."""
         database, zone = self.config.database, self.config.node.timezone
         if database is None:
@@ -326,6 +367,16 @@ class Daemon:
         journal = Journal(files / JOURNAL)
         stack.callback(journal.close)
         return journal
+
+    async def _customizer(self, stack: contextlib.AsyncExitStack) -> Customizer:
+        customizer = Customizer(self.config.customizations)
+        stack.push_async_callback(customizer.stop)
+        try:
+            await customizer.start()
+        except HooksUnusable as error:
+            # Calls are captured all the same; the directory is looked at again while the daemon runs.
+            _log.error("customizations_unusable", error=str(error))
+        return customizer
 
     async def _archive(self, stack: contextlib.AsyncExitStack, database: Database) -> Recordings:
         """The recordings; where they can't be converted, the files themselves are served."""
@@ -384,6 +435,7 @@ def rules_of(config: Config, report: Report) -> Rules:
         phones={one.user_id: (one.extension, *one.numbers) for one in config.employees},
         timezone=config.node.timezone,
         node=config.node.name,
+        is_one_of_several=config.storage.shared_url is not None,
         blacklist=numbers.blacklist,
         whitelist=numbers.whitelist,
     )
@@ -396,7 +448,13 @@ class Connection(NamedTuple):
     grants: OAuthTokens | None
 
 
-async def connect(config: Config, database: Database, limiter: Limiter, stack: contextlib.AsyncExitStack) -> Connection:
+async def connect(
+    config: Config,
+    database: Database,
+    limiter: Limiter,
+    stack: contextlib.AsyncExitStack,
+    shared: SharedDatabase | None = None,
+) -> Connection:
     """The way to the account, by the long-lived token, else by the OAuth grant; closed with `stack`."""
     kommo = config.kommo
     tokens: TokenSource
@@ -405,17 +463,21 @@ async def connect(config: Config, database: Database, limiter: Limiter, stack: c
         tokens = LongLivedToken(kommo.access_token.get_secret_value())
     else:
         bare = Transport(kommo.base_url, None, limiter, timeout_s=kommo.timeout_s)
-        tokens = grants = oauth_tokens(config, database, await stack.enter_async_context(bare))
+        tokens = grants = oauth_tokens(config, database, await stack.enter_async_context(bare), shared)
     transport = Transport(kommo.base_url, tokens, limiter, timeout_s=kommo.timeout_s)
     return Connection(await stack.enter_async_context(transport), grants)
 
 
-def oauth_tokens(config: Config, database: Database, bare: Transport) -> OAuthTokens:
+def oauth_tokens(
+    config: Config, database: Database, bare: Transport, shared: SharedDatabase | None = None
+) -> OAuthTokens:
     """The OAuth grant of the configured integration. Raises ConfigError where there is none."""
     integration = integration_of(config)
     if integration is None:
         raise ConfigError("kommo.integration: not given: add the integration's keys, or a kommo.access_token")
-    return OAuthTokens(integration, Tokens(database, integration.client_id), bare)
+    own = Tokens(database, integration.client_id)
+    store = own if shared is None else SharedTokens(shared, own, integration.client_id)
+    return OAuthTokens(integration, store, bare)
 
 
 def _look_again(gate: Gate, subscription: Subscription | None) -> None:

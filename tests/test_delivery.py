@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -78,9 +79,10 @@ class Office:
         for ended_task in await asyncio.gather(*self._tasks, return_exceptions=True):
             assert isinstance(ended_task, asyncio.CancelledError), ended_task
 
-    async def keep(self, number: int = 1, client: str = "+79990000001") -> int:
+    async def keep(self, number: int = 1, client: str = "+79990000001", *, recording: str = "") -> int:
         """An ended call of this client becomes a row; calls are told apart by their `number`."""
-        new = registration_of(ended(inbound(client, linkedid=f"1795355557.{number * 10}")), plan())
+        told = inbound(client, linkedid=f"1795355557.{number * 10}", recording=recording)
+        new = registration_of(ended(told), plan())
         assert new is not None
         row = await self.registrations.keep(new)
         assert row is not None
@@ -137,6 +139,31 @@ class TestDelivering:
     async def test_what_was_kept_before_the_start_arrives(self, tmp_path: Path) -> None:
         async with an_office(tmp_path) as office:
             row = await office.keep()
+            office.open()
+            await office.reaches(row, State.DONE)
+
+    async def test_a_call_of_another_node_is_written_without_its_recording(
+        self, office: Office, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another node has worked for the client since: what is remembered of him is not trusted."""
+        first = await office.reaches(await office.keep(), State.DONE)
+        del office.sandbox.account.contacts[first.progress["entity"]["id"]]
+        in_line = office.registrations.in_line
+
+        async def of_another_node(*given: Any, **more: Any) -> Line:
+            line = await in_line(*given, **more)
+            return Line([dataclasses.replace(one, node="pbx2", is_elsewhere=True) for one in line.due], line.next_at)
+
+        monkeypatch.setattr(office.registrations, "in_line", of_another_node)
+        second = await office.reaches(await office.keep(2, recording="/var/spool/2.wav"), State.DONE)
+        assert second.progress["entity"]["id"] != first.progress["entity"]["id"]
+        assert second.progress["link_is_due"]
+        assert "link" not in second.progress["steps"]
+
+    async def test_what_was_postponed_is_taken_up_in_its_time(self, tmp_path: Path) -> None:
+        async with an_office(tmp_path) as office:
+            row = await office.keep()
+            await office.registrations.postpone(row, due_at=time.time() + 1.0, reason="later")
             office.open()
             await office.reaches(row, State.DONE)
 

@@ -7,147 +7,24 @@ side, for most of their time is the settle time.
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import random
-import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import unused_port
 
 from itgrix_kommo.kommo.limiter import Limiter, Priority
 from itgrix_kommo.kommo.transport import LongLivedToken, Transport
-from itgrix_kommo.pipeline.intake import registration_of
 from itgrix_kommo.sandbox import Fault, Sandbox, SandboxOptions
-from itgrix_kommo.storage.database import Database
-from itgrix_kommo.storage.registrations import Registrations, State
-from tests.story import ANN, BORIS, ended, inbound, plan
+from tests.daemons import Node, Starter, a_starter, until
+from tests.story import ANN, BORIS, ended, inbound
 
 CLIENT = "+79990000001"
-WITHIN = 120.0
-"""Seconds for a case, on a machine that has other things to do as well; each takes some twenty."""
-
 SIDE_BY_SIDE = 24
 SEARCH_DELAY = 6.0
 """Seconds until the account's search shows a client: longer than a restart, shorter than the settle time."""
-
-
-class Starter:
-    """A process that starts daemons without importing everything anew."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self._turn = asyncio.Lock()
-
-    async def start(self, config: Path, log: Path) -> int:
-        """The pid of a new daemon."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        async with self._turn:
-            self._process.stdin.write(json.dumps({"config": str(config), "log": str(log)}).encode() + b"\n")
-            return int(await self._process.stdout.readline())
-
-
-@asynccontextmanager
-async def a_starter() -> AsyncIterator[Starter]:
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.warm_start", stdin=pipe, stdout=pipe, cwd=Path(__file__).parents[1]
-    )
-    try:
-        yield Starter(process)
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.wait()
-
-
-class Node:
-    """A host whose Asterisk is away: what there is to do stands in its database."""
-
-    def __init__(self, starter: Starter, sandbox: Sandbox, directory: Path, **business: Any) -> None:
-        self.sandbox = sandbox
-        self._starter = starter
-        self._config = directory / "config.json"
-        self._log = directory / "log"
-        self.url = f"sqlite+aiosqlite:///{directory}/itgrix.db"
-        self._pid: int | None = None
-        self._config.write_text(
-            json.dumps(
-                {
-                    "ami": {"port": 1, "username": "itgrix", "secret": "itgrix-secret"},
-                    "kommo": {"base_url": sandbox.url, "access_token": "sandbox-token"},
-                    "employees": [{"user_id": ANN, "extension": "101"}],
-                    "numbers": {"trunks": ["PJSIP/trunk"], "region": "RU"},
-                    "business": {"reassign_on_answer": True, **business},
-                    "customizations": {"enabled": False},
-                    "recordings": {"enabled": False},
-                    "http": {"port": unused_port()},
-                    "storage": {"url": self.url},
-                }
-            )
-        )
-        self._config.chmod(0o600)
-
-    async def keep(self, *calls: Any) -> None:
-        database = await Database.open(self.url, beside_daemon=True)
-        registrations = Registrations(database, "pbx1")
-        for call in calls:
-            new = registration_of(call, plan())
-            assert new is not None
-            assert await registrations.keep(new) is not None
-        await database.close()
-
-    async def start(self) -> None:
-        self._pid = await self._starter.start(self._config, self._log)
-
-    async def kill(self) -> None:
-        pid, self._pid = self._pid, None
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-            await until(lambda: not is_alive(pid), self.log)
-
-    async def registered(self) -> None:
-        """Wait until no row waits any more; none may have failed."""
-        database = await Database.open(self.url, beside_daemon=True)
-        registrations = Registrations(database, "pbx1")
-        try:
-            async with asyncio.timeout(WITHIN):
-                while (await registrations.counts())[State.WAITING]:
-                    await asyncio.sleep(0.2)
-            counts = await registrations.counts()
-            assert counts[State.FAILED] == counts[State.SKIPPED] == 0, self.log()
-        except TimeoutError:
-            pytest.fail(f"rows still wait:\n{self.log()[-4000:]}")
-        finally:
-            await database.close()
-
-    def log(self) -> str:
-        return self._log.read_text() if self._log.exists() else ""
-
-
-async def until(condition: Callable[[], object], log: Callable[[], str]) -> None:
-    try:
-        async with asyncio.timeout(WITHIN):
-            while not condition():
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pytest.fail(f"it did not happen:\n{log()[-4000:]}")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from itgrix_kommo.storage import schema
 from itgrix_kommo.storage.database import LOCAL, Database
 from itgrix_kommo.storage.registrations import Registrations, State
 from itgrix_kommo.storage.schema import History
+from itgrix_kommo.storage.shared import SHARED, SharedDatabase
 from itgrix_kommo.storage.tokens import Tokens
 from tests.pbx_servers import postgresql
 
@@ -42,7 +44,13 @@ def made_by(script: Path, path: Path) -> Path:
 
 def differences(connection: sa.Connection, history: History) -> list[object]:
     context = MigrationContext.configure(
-        connection, opts={"version_table": history.version_table, "compare_server_default": True}
+        connection,
+        opts={
+            "version_table": history.version_table,
+            "compare_server_default": True,
+            # Beside them may stand others' tables.
+            "include_name": lambda name, kind, _: kind != "table" or name in history.metadata.tables,
+        },
     )
     return list(compare_metadata(context, history.metadata))
 
@@ -132,6 +140,24 @@ class TestRevisions:
         await database.close()
 
 
+class TestShared:
+    async def test_nodes_that_start_at_once_make_the_tables_that_the_program_knows(self, server: str) -> None:
+        databases = [SharedDatabase(server) for _ in range(4)]
+        await asyncio.gather(*(one.prepare() for one in databases))
+        assert await databases[0].read(lambda connection: differences(connection, SHARED)) == []
+        for one in databases:
+            await one.close()
+
+    async def test_a_server_that_is_away_is_told_in_words(self) -> None:
+        database = SharedDatabase("postgresql+asyncpg://itgrix:hidden@127.0.0.1:1/itgrix")
+        with pytest.raises(
+            StorageError, match=r"storage\.shared_url: the shared database failed: .*PostgreSQL"
+        ) as told:
+            await database.prepare()
+        assert "hidden" not in str(told.value)
+        await database.close()
+
+
 class TestSeveralAtOnce:
     async def test_commands_on_a_new_file(self, tmp_path: Path) -> None:
         opened = await asyncio.gather(
@@ -156,15 +182,12 @@ class TestSeveralAtOnce:
     async def test_a_command_changes_no_tables_under_an_older_daemon(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        path = tmp_path / "itgrix.db"
-        daemon = await Database.open(url(path))
-        with sqlite3.connect(path) as connection:
-            connection.execute("DELETE FROM alembic_version")
-        connection.close()
+        path = made_by(EARLIER[0], tmp_path / "itgrix.db")
+        lock = databases._claim(path)
         monkeypatch.setattr(databases, "MIGRATED_WITHIN", 0.0)
         with pytest.raises(StorageError, match="is of an older version: restart it"):
             await Database.open(url(path), beside_daemon=True)
-        await daemon.close()
+        os.close(lock)
         await (await Database.open(url(path), beside_daemon=True)).close()
 
 

@@ -27,7 +27,7 @@ def line(event: str, at: float = T0, call_id: str = "1.1", level: str = "info", 
 def row(state: State, reason: str = "", **more: Any) -> Registration:
     new = registration_of(ended(inbound()), plan())
     assert new is not None
-    made = Registration(7, new.call_id, new.client, state, T0 + 90, 1, T0 + 40, new.call, {}, reason)
+    made = Registration(7, new.call_id, new.client, state, T0 + 90, 1, T0 + 40, new.call, {}, reason, "pbx1")
     return dataclasses.replace(made, **more)
 
 

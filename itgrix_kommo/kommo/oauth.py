@@ -29,6 +29,7 @@ from itgrix_kommo.kommo.transport import is_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
     from itgrix_kommo.config import Config
     from itgrix_kommo.kommo.transport import Transport
@@ -80,6 +81,10 @@ class GrantStore(Protocol):
     """Where the grant of one integration outlives the process."""
 
     async def load(self) -> Grant | None: ...
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Within it nobody else renews the grant."""
+        ...
 
     async def save(self, grant: Grant, *, replacing: Grant | None) -> bool:
         """Keep `grant` for good before returning; False, and nothing changed, where another took `replacing`'s place.
@@ -201,7 +206,7 @@ class OAuthTokens:
         if self._failure is not None and self._now() < self._again_at:
             raise self._failure.with_traceback(None)
         try:
-            self._grant = await self._exchange(grant)
+            self._grant = await self._exchange_in_turn(grant)
         except KommoError as error:
             self._failure = error
             pause = AGAIN_AFTER_FAULT if error.remedy is Remedy.RETRY else AGAIN_AFTER_REFUSAL
@@ -210,6 +215,14 @@ class OAuthTokens:
         self._failure = None
         _log.info("kommo_access_renewed")
         return self._grant
+
+    async def _exchange_in_turn(self, grant: Grant) -> Grant:
+        try:
+            async with self._store.turn():
+                theirs = await self._load()
+                return theirs if theirs is not None and theirs != grant else await self._exchange(grant)
+        except StorageError as error:
+            raise KommoUnreachable(f"our access to Kommo can't be renewed now: {error}") from error
 
     async def _exchange(self, grant: Grant) -> Grant:
         begun = self._now()

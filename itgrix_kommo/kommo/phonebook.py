@@ -176,6 +176,11 @@ class Phonebook:
         self._news.set()
         return max(forgotten, await self._store.forget_before(at))
 
+    def doubt(self, phone: str) -> None:
+        """What is remembered of this phone may be outdated: it is looked up anew."""
+        self._listings.drop(self._key(phone).name)
+        self._news.set()
+
     def apply(self, changes: Iterable[Change]) -> None:
         """Refresh what is remembered by what a webhook told; of what is not remembered nothing is learnt."""
         for change in changes:

@@ -38,6 +38,9 @@ PAUSE_WITHOUT_ADVICE = 1.0
 PAUSE_WITHOUT_ADVICE_AT_MOST = 60.0
 """Seconds of silence after a 429 that names none: doubled from the first to the second by each 429 in a row."""
 
+BLOCK_PAUSE = 5.0
+"""Seconds of silence that other nodes are asked for while this one is blocked; asked again and again."""
+
 USER_AGENT = f"itgrix-kommo/{__version__}"
 
 _log = structlog.get_logger(__name__)
@@ -95,6 +98,7 @@ class Transport:
             raise ConfigError("kommo.base_url: this is no address such as https://acme.kommo.com") from None
         self._tokens = tokens
         self._overloads = 0
+        self._paused_until = 0.0
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
         self.limiter = limiter
@@ -102,6 +106,12 @@ class Transport:
 
     def __repr__(self) -> str:
         return f"Transport({str(self._base)!r})"
+
+    @property
+    def pause(self) -> float:
+        """For how many seconds Kommo told us to send nothing; while it blocks us, always a few."""
+        rest = max(0.0, self._paused_until - asyncio.get_running_loop().time())
+        return rest if self.breaker.reason is None else max(rest, BLOCK_PAUSE)
 
     async def __aenter__(self) -> Self:
         tracing = aiohttp.TraceConfig()
@@ -242,6 +252,7 @@ class Transport:
         doubled = PAUSE_WITHOUT_ADVICE * 2.0 ** min(self._overloads - 1, 10)
         pause = min(doubled, PAUSE_WITHOUT_ADVICE_AT_MOST) if advised is None else advised
         _log.warning("kommo_overloaded", pause_s=pause)
+        self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + pause)
         self.limiter.pause_for(pause)
 
 

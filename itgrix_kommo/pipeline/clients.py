@@ -41,6 +41,10 @@ class Clients:
         listing = await self._phonebook.look_at(phone, (made.type, made.id))
         return None if listing is None else _found(listing)
 
+    def doubt(self, phone: str) -> None:
+        """Another node has worked for the client since: Kommo is asked anew."""
+        self._phonebook.doubt(phone)
+
     def made(self, phone: str, entity: Entity) -> None:
         """Kommo's search may not show for a while whom we have just created."""
         client = Client(entity.type, entity.id, entity.name, entity.responsible_id, (phone,), leads=())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import structlog
 
@@ -23,7 +23,7 @@ from itgrix_kommo.pipeline.registration.desk import Desk, Earlier, Hooks, Record
 from itgrix_kommo.pipeline.registration.sheet import Sheet
 from itgrix_kommo.pipeline.registration.walk import walk, walk_early
 from itgrix_kommo.pipeline.rules import Rules
-from itgrix_kommo.storage.registrations import Registration, Registrations, State
+from itgrix_kommo.storage.registrations import Line, Registration, State
 
 AT_ONCE = 200
 """Registrations under way together: Kommo takes a few requests a second, but what waits for one travels together."""
@@ -51,10 +51,23 @@ AS_LONG_AS_IT_TAKES = Backoff(attempts=None, first=1.0, ceiling=300.0)
 _log = structlog.get_logger(__name__)
 
 
+class Registry(Protocol):
+    """Where registrations wait, and what they have reached is kept. Raises StorageError where it can't be had."""
+
+    async def in_line(self, now: float, *, limit: int, busy: Sequence[str] = ()) -> Line: ...
+    async def of_client(self, client: str, *, before: int) -> list[Registration]: ...
+    async def progress_of(self, client: str, *, before: int) -> list[tuple[int, str, str]]: ...
+    async def save_progress(self, number: int, progress: dict[str, Any]) -> None: ...
+    async def postpone(self, number: int, *, due_at: float, reason: str) -> None: ...
+    async def close(
+        self, number: int, state: State, *, reason: str = "", progress: dict[str, Any] | None = None
+    ) -> None: ...
+
+
 class ClientsHistory:
     """What was registered for the client of one registration before it."""
 
-    def __init__(self, registrations: Registrations, registration: Registration) -> None:
+    def __init__(self, registrations: Registry, registration: Registration) -> None:
         self._registrations = registrations
         self._registration = registration
         self._earlier: list[Earlier] | None = None
@@ -82,7 +95,7 @@ class Delivery:
 
     def __init__(
         self,
-        registrations: Registrations,
+        registrations: Registry,
         client: KommoClient,
         clients: Clients,
         hooks: Hooks,
@@ -191,7 +204,11 @@ class Delivery:
     async def _walk(self, registration: Registration, rules: Rules) -> None:
         _log.debug("registration_begun", attempt=registration.attempts + 1)
         call = CALL.validate_python(registration.call)
-        desk = Desk(self._client, self._clients, self._mail, self._hooks, rules, self._recordings, self._now)
+        recordings = self._recordings if registration.node == rules.node else None
+        rules = rules.of_node(registration.node)
+        if registration.is_elsewhere:
+            self._clients.doubt(registration.client)
+        desk = Desk(self._client, self._clients, self._mail, self._hooks, rules, recordings, self._now)
         sheet = Sheet(
             call,
             self._phone_of(call.client.number),

@@ -91,11 +91,11 @@ class Params:
                 "link": link,
                 "phone": self._called(),
                 "service_code": SOURCE,
-                "uniq": self._call.id,
+                "uniq": self._rules.uniq(self._call),
             },
             "pipeline_id": self._route.pipeline_id,
             "source_name": SOURCE,
-            "source_uid": self._call.id,
+            "source_uid": self._rules.uniq(self._call),
         }
 
     def update(self, card_id: int, responsible_id: int) -> dict[str, Any]:

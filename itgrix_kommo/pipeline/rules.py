@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 
 from itgrix_kommo.calls.call import Call, CallType
@@ -43,8 +43,17 @@ class Rules:
     phones: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     timezone: tzinfo | None = None
     node: str = "pbx1"
+    is_one_of_several: bool = False
     blacklist: tuple[ListEntry, ...] = ()
     whitelist: tuple[ListEntry, ...] = ()
+
+    def uniq(self, call: Call) -> str:
+        """What tells this call from all others in Kommo; two PBXs may count their calls alike."""
+        return f"{self.node}-{call.id}" if self.is_one_of_several else call.id
+
+    def of_node(self, node: str) -> Rules:
+        """The same for a call of another node, whose place this one takes."""
+        return self if node == self.node else replace(self, node=node)
 
     def route(self, call: Call) -> Stage:
         """The settings of the first route that fits the call, over those of `business`."""

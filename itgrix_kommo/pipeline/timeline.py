@@ -37,8 +37,8 @@ def remedy(
     if registration is None:
         return _unregistered(call)
     match registration.state:
-        case State.DONE:
-            return "it is in Kommo: nothing to do"
+        case State.DONE | State.HANDED:
+            return _SEEN_TO[registration.state]
         case State.FAILED:
             return f"mend what it names, then: itgrix-kommo registrations retry {registration.id}"
         case State.SKIPPED:
@@ -47,6 +47,12 @@ def remedy(
             if not runs:
                 return "the daemon does not run: systemctl start itgrix_amo"
             return _waiting(registration, _stopped_by(lines), behind)
+
+
+_SEEN_TO = {
+    State.DONE: "it is in Kommo: nothing to do",
+    State.HANDED: "it is in the database that the nodes share: one of them takes it up by itself",
+}
 
 
 def _waiting(registration: Registration, stopped_by: str, behind: int | None) -> str:

@@ -105,6 +105,26 @@ recordings = sa.Table(
 )
 
 
+membership = sa.Table(
+    "membership",
+    metadata,
+    sa.Column("node", sa.String(64), primary_key=True),
+    sa.Column("homes", sa.JSON, nullable=False),
+    sa.Column("tick", sa.BigInteger, nullable=False),
+    sa.Column("epoch", sa.String(36), nullable=False),
+)
+
+remembered = sa.Table(
+    "remembered",
+    metadata,
+    # Registrations of any node that this one has handed over, or worked at in the shared database.
+    sa.Column("node", sa.String(64), primary_key=True),
+    sa.Column("call_id", sa.String(150), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("saved_at", sa.Double, nullable=False, index=True),
+    sa.Column("row", sa.JSON, nullable=False),
+)
+
 LOCAL = History("local", "alembic_version", metadata)
 
 SETTING = "storage.url"

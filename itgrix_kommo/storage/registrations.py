@@ -18,6 +18,8 @@ class State(StrEnum):
     DONE = "done"
     SKIPPED = "skipped"
     FAILED = "failed"
+    HANDED = "handed"
+    """In the database that several nodes share: there it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,10 @@ class NewRegistration:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """`progress` is what the steps have reached, in their own words; `due_at` is Unix seconds."""
+    """`progress` is what the steps have reached, in their own words; `due_at` is Unix seconds.
+
+    `node` is the one whose call it is; `is_elsewhere`: another one worked for this client last.
+    """
 
     id: int
     call_id: str
@@ -46,6 +51,8 @@ class Registration:
     call: dict[str, Any]
     progress: dict[str, Any]
     reason: str
+    node: str
+    is_elsewhere: bool = False
 
 
 class Line(NamedTuple):
@@ -162,7 +169,8 @@ class Registrations:
 
     async def counts(self) -> dict[State, int]:
         found = await self._database.read(lambda connection: connection.execute(_COUNTS, {"node": self._node}).all())
-        return dict.fromkeys(State, 0) | {State(state): count for state, count in found}
+        always = [state for state in State if state is not State.HANDED]
+        return dict.fromkeys(always, 0) | {State(state): count for state, count in found}
 
     async def forget_before(self, at: float, most: int) -> int:
         """Remove at most so many finished ones that were kept before `at` (Unix s); how many there were.
@@ -323,4 +331,5 @@ def _registration(row: sa.RowMapping) -> Registration:
         call=row["call"],
         progress=row["progress"],
         reason=row["reason"],
+        node=row["node"],
     )

@@ -5,6 +5,9 @@ The SQLite file is its owner's alone (0600). In a shared database the grant is a
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractAsyncContextManager
+
 import sqlalchemy as sa
 
 from itgrix_kommo.kommo.oauth import Grant
@@ -17,6 +20,10 @@ class Tokens:
     def __init__(self, database: Database, client_id: str) -> None:
         self._database = database
         self._client_id = client_id
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """The daemon's alone: a command that grants anew wins in any case."""
+        return contextlib.nullcontext()
 
     async def load(self) -> Grant | None:
         query = sa.select(grants).where(grants.c.client_id == self._client_id)

@@ -26,7 +26,7 @@ async def write_call(sheet: Sheet) -> None:
     if data is None:
         await sheet.finish("call", note=f"{CANCELLED}: the call itself is not written")
         return
-    body = {**for_api("call", data), "uniq": sheet.call.id}
+    body = {**for_api("call", data), "uniq": sheet.uniq}
     responsible = int(body.get("responsible_user_id") or ROBOT)
     if responsible != ROBOT:
         body["call_responsible"] = responsible
@@ -69,13 +69,13 @@ async def _find(sheet: Sheet, _: Writing) -> Added | None:
     entity, client = sheet.entity, sheet.desk.client
     read = client.contact if entity.type == "contacts" else client.company
     card = await read(entity.id)
-    note = recognition.written_call(await client.notes(entity.type, entity.id), sheet.call.id)
+    note = recognition.written_call(await client.notes(entity.type, entity.id), sheet.uniq)
     if note is not None:
         return Added("", note.id, entity.type, entity.id)
     deal = sheet.progress.deal
     leads = {*(card.lead_ids if card else ()), *((deal.id,) if deal else ())}
     for lead_id in sorted(leads, reverse=True):
-        note = recognition.written_call(await client.notes("leads", lead_id), sheet.call.id)
+        note = recognition.written_call(await client.notes("leads", lead_id), sheet.uniq)
         if note is not None:
             return Added("", note.id, "leads", lead_id)
     return None

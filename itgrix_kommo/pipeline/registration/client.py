@@ -90,8 +90,8 @@ async def _create_unsorted(sheet: Sheet) -> None:
     data = await sheet.ask("process_unsorted_creation_params", params)
     if data is None:
         raise Skip(f"{CANCELLED}: no entry among the incoming leads")
-    body = for_api("unsorted", {**data, "source_uid": sheet.call.id})
-    body["metadata"] = {**body.get("metadata", {}), "uniq": sheet.call.id}
+    body = for_api("unsorted", {**data, "source_uid": sheet.uniq})
+    body["metadata"] = {**body.get("metadata", {}), "uniq": sheet.uniq}
     if not body["metadata"].get("link"):
         body["metadata"].pop("link", None)
 

@@ -62,12 +62,12 @@ class History(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What every registration works with."""
+    """What every registration works with. `recordings` is None where they lie on another node, which is away."""
 
     client: KommoClient
     clients: Clients
     mail: Mail
     hooks: Hooks
     rules: Rules
-    recordings: Recorder
+    recordings: Recorder | None
     now: Callable[[], float]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import structlog
 
@@ -13,7 +13,7 @@ from itgrix_kommo.errors import RecordingUnfinished
 from itgrix_kommo.kommo import recognition
 from itgrix_kommo.kommo.batches import Unanswered
 from itgrix_kommo.kommo.client import EntityType
-from itgrix_kommo.pipeline.registration.desk import Settling
+from itgrix_kommo.pipeline.registration.desk import Recorder, Settling
 from itgrix_kommo.pipeline.registration.sheet import Sheet
 from itgrix_kommo.recordings.recording import CallFacts, Prepared
 
@@ -30,17 +30,22 @@ async def prepare_recording(sheet: Sheet) -> None:
     """Have a link to it, if it is complete in time; else the call is written without, and the link added later."""
     if sheet.done("recording"):
         return
+    if sheet.desk.recordings is None:
+        # The node that has it takes the call up again when it is back.
+        conversation = sheet.call.conversation(sheet.call.accepted_id)
+        await sheet.finish("recording", link_is_due=conversation is not None and bool(conversation.recording))
+        return
     is_due = False
     try:
         async with asyncio.timeout(RECORDING_WITHIN):
-            await _take(sheet)
+            await _take(sheet, sheet.desk.recordings)
     except (TimeoutError, RecordingUnfinished):
         _log.debug("recording_not_ready", within_s=RECORDING_WITHIN)
         is_due = True
     await sheet.finish("recording", link_is_due=is_due)
 
 
-async def _take(sheet: Sheet) -> None:
+async def _take(sheet: Sheet, recorder: Recorder) -> None:
     conversation = sheet.call.conversation(sheet.call.accepted_id)
     if conversation is None or not conversation.recording:
         if conversation is not None:
@@ -58,7 +63,7 @@ async def _take(sheet: Sheet) -> None:
         data = await sheet.ask("process_record_file_path", given)
         return str(data["path"]) if data else None
 
-    prepared = await sheet.desk.recordings.prepare(conversation.recording, facts, customize)
+    prepared = await recorder.prepare(conversation.recording, facts, customize)
     has_link = isinstance(prepared, Prepared)
     _log.debug("recording_prepared", file=conversation.recording, has_link=has_link, words=prepared.words)
     if isinstance(prepared, Prepared):
@@ -69,14 +74,14 @@ async def _take(sheet: Sheet) -> None:
 
 async def add_link(sheet: Sheet) -> None:
     """The recording was not complete when the call was written: its link follows, once."""
-    if sheet.done("link") or not sheet.progress.link_is_due:
+    if sheet.done("link") or not sheet.progress.link_is_due or sheet.desk.recordings is None:
         return
     now, ended = sheet.desk.now(), sheet.call.ended_at or sheet.call.started_at
     await sheet.save_rest()
     if not sheet.progress.link:
         try:
             async with asyncio.timeout(RECORDING_WITHIN):
-                await _take(sheet)
+                await _take(sheet, sheet.desk.recordings)
         except (TimeoutError, RecordingUnfinished):
             if now - ended < RECORDING_GIVEN_UP:
                 raise Settling(now + LOOK_AGAIN) from None
@@ -92,3 +97,8 @@ async def add_link(sheet: Sheet) -> None:
                 raise outcome.error
             _log.info("recording_linked", note_id=card.id)
     await sheet.finish("link")
+
+
+def lacks_link(progress: dict[str, Any]) -> bool:
+    """Whether this registration was finished by a node that could not have its recording."""
+    return bool(progress.get("link_is_due")) and "link" not in progress.get("steps", ())

@@ -71,6 +71,10 @@ class Sheet:
         return self.progress.phone or ""
 
     @property
+    def uniq(self) -> str:
+        return self.rules.uniq(self.call)
+
+    @property
     def params(self) -> Params:
         return Params(self.call, self.phone, self.rules)
 
@@ -137,12 +141,12 @@ class Sheet:
     ) -> Added:
         await self.save(writing=Writing(what=what, since=self.desk.now(), body=body))
         _log.debug("writing", what=what, body=body)
-        outcome = await send({**body, "request_id": f"{self.call.id}:{what}"})
+        outcome = await send({**body, "request_id": f"{self.uniq}:{what}"})
         if isinstance(outcome, Refused) and (instead := self._without_user(body, outcome)) is not None:
             _log.warning("user_refused", what=what, words=outcome.detail, remedy="the default user takes it")
             await self.save(writing=Writing(what=what, since=self.desk.now(), body=instead))
             _log.debug("writing", what=what, body=instead)
-            outcome = await send({**instead, "request_id": f"{self.call.id}:{what}"})
+            outcome = await send({**instead, "request_id": f"{self.uniq}:{what}"})
         if isinstance(outcome, Added):
             return outcome
         if isinstance(outcome, Refused):

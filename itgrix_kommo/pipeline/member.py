@@ -1,0 +1,274 @@
+"""A node as one of several: what it does while the shared database is there, and what while it is away.
+
+Together: every ended call is handed over and worked at in the shared database, this node's calls and those of nodes
+that are away, under claims. Alone: what was not handed over yet is worked at from this node's own disk, with its fixed
+share of the limit; what was handed over waits, for another node may be at it. Coming back, what ended alone is told,
+and where the database is an older copy of itself, all that is remembered of later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from enum import Enum
+from typing import Any, Protocol
+
+import structlog
+
+from itgrix_kommo.errors import StorageError
+from itgrix_kommo.kommo.limiter import Limiter
+from itgrix_kommo.kommo.shares import COOL, LEASE, Share
+from itgrix_kommo.pipeline.registration.recording import lacks_link
+from itgrix_kommo.storage.memory import Memory, Part, Remembered
+from itgrix_kommo.storage.registrations import State
+from itgrix_kommo.storage.shared import ANSWERS_WITHIN, SharedDatabase
+from itgrix_kommo.storage.shared_account import Heard, Known, NodeSeen, SharedAccount
+from itgrix_kommo.storage.shared_registrations import SharedRegistrations
+
+BEAT = 1.0
+"""Seconds between beats."""
+
+HANDED_EVERY = 2.0
+"""Seconds between looks for what to hand over and what has ended, without news."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Mode(Enum):
+    BEGINNING = "beginning"
+    TOGETHER = "together"
+    WAITING = "waiting for the shared database"
+    ALONE = "alone"
+
+
+class Worker(Protocol):
+    """A `Delivery`."""
+
+    def nudge(self) -> None: ...
+    async def run(self) -> None: ...
+
+
+class Member:
+    """`together` works at the shared registrations, `alone` at this node's own."""
+
+    def __init__(
+        self,
+        name: str,
+        database: SharedDatabase,
+        memory: Memory,
+        registrations: SharedRegistrations,
+        limiter: Limiter,
+        *,
+        limit: int,
+        together: Worker,
+        alone: Worker,
+        pause: Callable[[], float],
+    ) -> None:
+        self._name = name
+        self._database = database
+        self._memory = memory
+        self._registrations = registrations
+        self._account = SharedAccount(database, name, limit)
+        self._limiter = limiter
+        self._together = together
+        self._alone = alone
+        self._pause = pause
+        self._clock = asyncio.get_running_loop().time
+        self._begun = self._clock()
+        self._share = Share(name, begun=self._begun)
+        self._part = Part()
+        self._lease_ends = float("-inf")
+        self._epoch = ""
+        self._news = asyncio.Event()
+        self._beaten = asyncio.Event()
+        self._error = ""
+        self._waiting: dict[str, int] = {}
+        self.nodes: tuple[NodeSeen, ...] = ()
+        limiter.resize(0)
+
+    @property
+    def mode(self) -> Mode:
+        now = self._clock()
+        if now < self._lease_ends:
+            return Mode.TOGETHER
+        if now >= max(self._lease_ends + COOL, self._begun + LEASE):
+            return Mode.ALONE
+        return Mode.BEGINNING if self._lease_ends < 0 else Mode.WAITING
+
+    @property
+    def error(self) -> str:
+        """Why the shared database is away; empty while it is there."""
+        return self._error
+
+    def facts(self) -> dict[str, Any]:
+        """For /status."""
+        return {
+            "node": self._name,
+            "mode": self.mode.value,
+            "share": self._limiter.per_second,
+            "nodes": {
+                one.name: {
+                    "here": one.is_here,
+                    "seen_s_ago": one.seen,
+                    "waiting": one.waiting,
+                    "slots": one.slots,
+                    "fixed_share": one.homes,
+                    "version": one.version,
+                }
+                for one in self.nodes
+            },
+        }
+
+    def nudge(self) -> None:
+        """A call has been kept on this node's disk."""
+        self._news.set()
+        self._alone.nudge()
+
+    async def run(self) -> None:
+        """Be one of several, for ever."""
+        self._part = await self._memory.part()
+        self._share = Share(self._name, self._part.homes, begun=self._begun)
+        await self._memory.forget_old()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._beat())
+            tasks.create_task(self._follow_share())
+            tasks.create_task(self._follow_mode())
+
+    # The beat
+
+    async def _beat(self) -> None:
+        is_prepared = False
+        while True:
+            try:
+                async with asyncio.timeout(3 * ANSWERS_WITHIN):
+                    if not is_prepared:
+                        await self._database.prepare()
+                        is_prepared = True
+                    await self._beat_once()
+                if self._error:
+                    _log.info("shared_database_back")
+                self._error = ""
+            except (StorageError, TimeoutError) as error:
+                self._share.lost(self._clock())
+                if not self._error:
+                    _log.warning("shared_database_away", error=str(error), remedy="this node goes on alone")
+                self._error = str(error) or "no answer"
+            self._beaten.set()
+            await asyncio.sleep(BEAT)
+
+    async def _beat_once(self) -> None:
+        sent_at = self._clock()
+        wants = max(1, self._limiter.waiting + self._limiter.held)
+        beat = self._share.beat(sent_at, wants=wants, busy=self._limiter.held)
+        self._resize()
+        if beat.drops:  # another may have them from the next moment on
+            await self._memory.keep_part(self._part._replace(homes=self._share.homes))
+        known = Known(self._part.tick, self._epoch, self._waiting.get(self._name, 0), self._pause())
+        heard = await self._account.beat(beat, known)
+        self._share.answered(heard.answer, sent_at=sent_at, at=self._clock())
+        await self._take_in(heard, sent_at)
+
+    async def _take_in(self, heard: Heard, sent_at: float) -> None:
+        self.nodes = heard.nodes
+        self._resize()
+        if heard.pause:
+            self._limiter.pause_for(heard.pause)
+        part = Part(self._share.homes, heard.tick, heard.epoch)
+        await self._memory.keep_part(part)
+        self._part = part
+        self._lease_ends = sent_at + LEASE - COOL
+
+    def _resize(self) -> None:
+        self._limiter.resize(self._share.capacity(self._clock()))
+
+    async def _follow_share(self) -> None:
+        """What was lent ends by itself when no answer comes."""
+        while True:
+            self._resize()
+            await asyncio.sleep(BEAT / 4)
+
+    # What is done in each mode
+
+    async def _follow_mode(self) -> None:
+        while True:
+            mode = self.mode
+            work = asyncio.create_task(self._work_in(mode), name=mode.value)
+            try:
+                while self.mode is mode and not work.done():
+                    self._beaten.clear()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(BEAT):
+                            await self._beaten.wait()
+            finally:
+                work.cancel()
+                (ended,) = await asyncio.gather(work, return_exceptions=True)
+            if isinstance(ended, Exception):
+                if not isinstance(ended, StorageError):
+                    raise ended
+                _log.warning("sharing_interrupted", error=str(ended), remedy="tried again")
+                await asyncio.sleep(BEAT)
+
+    async def _work_in(self, mode: Mode) -> None:
+        _log.info("node_mode", mode=mode.value)
+        match mode:
+            case Mode.TOGETHER:
+                await self._work_together()
+            case Mode.ALONE:
+                await self._alone.run()
+            case _:
+                await asyncio.Event().wait()
+
+    async def _work_together(self) -> None:
+        await self._registrations.release()
+        await self._reconcile()
+        handing = asyncio.create_task(self._hand_over_and_hear())
+        working = asyncio.create_task(self._together.run())
+        try:
+            done, _ = await asyncio.wait({handing, working}, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                one.result()
+        finally:
+            for one in (handing, working):
+                one.cancel()
+            await asyncio.gather(handing, working, return_exceptions=True)
+
+    async def _reconcile(self) -> None:
+        """Tell what the shared database does not know: after a time alone, or since an older copy was put back."""
+        epoch = self._part.epoch
+        if self._epoch != epoch:
+            last = ("", "")
+            while rows := await self._memory.rows(last):
+                await self._registrations.remind(rows)
+                last = (rows[-1].node, rows[-1].call_id)
+            self._epoch = epoch
+        after = 0
+        while ended := await self._memory.ended_unknown(after):
+            await self._registrations.hand_over(ended.values())
+            await self._memory.keep(ended.values())
+            after = max(ended)
+
+    async def _hand_over_and_hear(self) -> None:
+        while True:
+            self._news.clear()
+            if self._epoch != self._part.epoch:
+                await self._reconcile()
+            while rows := await self._memory.to_hand_over():
+                await self._registrations.hand_over(rows.values())
+                await self._memory.handed_over(rows)
+                self._together.nudge()
+            while ended := await self._registrations.to_tell():
+                await self._hear(ended)
+            self._waiting = await self._registrations.waiting()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HANDED_EVERY):
+                    await self._news.wait()
+
+    async def _hear(self, ended: Sequence[tuple[int, Remembered]]) -> None:
+        """What became of this node's calls. Where another did it, only this one can add the recording's link."""
+        unlinked = [(number, row) for number, row in ended if row.state == State.DONE and lacks_link(row.progress)]
+        if unlinked:
+            await self._registrations.take_up_again(unlinked)
+            return
+        await self._memory.ended([row for _, row in ended])
+        await self._registrations.told(ended)

@@ -1,0 +1,1 @@
+"""In order; each is carried out once and never changed after its release."""

@@ -1,0 +1,175 @@
+"""The PostgreSQL that several nodes of one account share: its tables, and opening it.
+
+Times in it are Unix seconds by its own clock, but for `due_at` and `created_at`, which are the nodes' own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from itgrix_kommo.errors import StorageError
+from itgrix_kommo.storage.engines import Work
+from itgrix_kommo.storage.schema import History, bring_up_to_date, is_up_to_date
+
+T = TypeVar("T")
+
+SETTING = "storage.shared_url"
+
+ANSWERS_WITHIN = 5.0
+"""Seconds for a connection or a statement; a server that hangs counts as away."""
+
+CONNECTIONS = 4
+
+metadata = sa.MetaData()
+
+account = sa.Table(
+    "account",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    # Changes when an older copy of this database was put back: what nodes remember is then newer than it.
+    sa.Column("epoch", sa.String(36), nullable=False),
+    sa.Column("epoch_at", sa.Double, nullable=False),
+    sa.Column("tick", sa.BigInteger, nullable=False),
+    sa.Column("paused_until", sa.Double, nullable=False),
+    sa.Column("paused_by", sa.String(64), nullable=False),
+)
+
+nodes = sa.Table(
+    "nodes",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("until", sa.Double, nullable=False),
+    sa.Column("acked", sa.Double, nullable=False),
+    sa.Column("wants", sa.Integer, nullable=False),
+    sa.Column("waiting", sa.Integer, nullable=False),
+    sa.Column("epoch", sa.String(36), nullable=False),
+    sa.Column("version", sa.String(32), nullable=False),
+)
+
+slots = sa.Table(
+    "slots",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("home", sa.String(64)),
+    sa.Column("holder", sa.String(64)),
+    sa.Column("until", sa.Double, nullable=False),
+)
+
+shared_grants = sa.Table(
+    "shared_grants",
+    metadata,
+    sa.Column("client_id", sa.String(64), primary_key=True),
+    sa.Column("access_token", sa.Text, nullable=False),
+    sa.Column("refresh_token", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Column("previous", sa.Text, nullable=False),
+)
+
+handed = sa.Table(
+    "handed",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("node", sa.String(64), nullable=False),
+    sa.Column("call_id", sa.String(150), nullable=False),
+    sa.Column("client", sa.String(220), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("due_at", sa.Double, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("call", sa.JSON, nullable=False),
+    sa.Column("progress", sa.JSON, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    # Counts the changes: of two that tell of the same registration the higher one is later.
+    sa.Column("version", sa.Integer, nullable=False),
+    # Who changed it last.
+    sa.Column("worker", sa.String(64), nullable=False),
+    sa.Column("epoch", sa.String(36), nullable=False),
+    # Whether its node has heard how it ended.
+    sa.Column("is_told", sa.Boolean, nullable=False),
+    sa.UniqueConstraint("node", "call_id"),
+    sa.Index("handed_in_line", "state", "number"),
+    sa.Index("handed_of_client", "client", "number"),
+    sa.Index("handed_to_tell", "node", "is_told", "state"),
+)
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    # Good for as long as its node's `until` has not passed.
+    sa.Column("client", sa.String(220), primary_key=True),
+    sa.Column("node", sa.String(64), nullable=False, index=True),
+)
+
+SHARED = History("shared", "shared_version", metadata)
+
+CLOCK = sa.func.extract("epoch", sa.func.clock_timestamp())
+"""The server's time, in Unix seconds."""
+
+
+class SharedDatabase:
+    """Opened without being asked anything: it may be away. `prepare` has to succeed before it is used."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._engine: AsyncEngine = create_async_engine(
+                make_url(url),
+                hide_parameters=True,  # tokens and phones don't belong into a log
+                pool_size=CONNECTIONS,
+                pool_timeout=ANSWERS_WITHIN,
+                connect_args={"timeout": ANSWERS_WITHIN, "command_timeout": ANSWERS_WITHIN},
+            )
+        except ModuleNotFoundError as error:
+            raise StorageError(f"{SETTING}: the driver {error.name} is not installed: install it") from error
+
+    async def prepare(self) -> None:
+        """See to it that the tables are as this program knows them. Raises StorageError."""
+        if not await self.read(lambda connection: is_up_to_date(connection, SHARED, SETTING)):
+            await self.write(lambda connection: bring_up_to_date(connection, SHARED, SETTING))
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def write(self, work: Work[T]) -> T:
+        """Do `work` in one transaction; it is committed when this returns. Raises StorageError."""
+        try:
+            async with self._engine.begin() as connection:
+                return await connection.run_sync(work)
+        except (SQLAlchemyError, OSError) as error:
+            raise _away(error) from error
+
+    @contextlib.asynccontextmanager
+    async def locked(self, lock: int) -> AsyncIterator[None]:
+        """Hold this advisory lock, which ends with its connection at the latest. Raises StorageError."""
+        connection = self._engine.connect()
+        try:
+            await connection.start()
+            await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+        except (SQLAlchemyError, OSError) as error:
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                await connection.close()
+            raise _away(error) from error
+        try:
+            yield
+        finally:
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                await connection.close()
+
+    async def read(self, work: Work[T]) -> T:
+        """What `work` finds. Raises StorageError."""
+        try:
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(work)
+        except (SQLAlchemyError, OSError) as error:
+            raise _away(error) from error
+
+
+def _away(error: Exception) -> StorageError:
+    cause = str(getattr(error, "orig", None) or error) or f"no answer within {ANSWERS_WITHIN:g} s"
+    return StorageError(f"{SETTING}: the shared database failed: {cause}: look after PostgreSQL")

@@ -1,0 +1,133 @@
+"""One beat of a node in the shared database: who is there, who has which part of the limit, whether Kommo told to wait.
+
+A beat is one transaction, and beats take turns. The table of slots is `kommo.shares`' own; this keeps it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from itgrix_kommo import __version__
+from itgrix_kommo.kommo.shares import LEASE, Answer, Beat, Partner, SharedSlot, exchange
+from itgrix_kommo.storage.shared import CLOCK, SharedDatabase, account, nodes, slots
+
+FORGOTTEN_AFTER = 86400.0
+"""Seconds after which the part of a node that is away goes to the others."""
+
+
+class Known(NamedTuple):
+    """What a node tells of itself: the newest tick it has seen, the epoch whose table knows all that it remembers.
+
+    `pause` is for how many seconds Kommo has told it to wait.
+    """
+
+    tick: int
+    epoch: str
+    waiting: int
+    pause: float
+
+
+class NodeSeen(NamedTuple):
+    """A node as the others see it. `seen` is for how many seconds it has not been heard of."""
+
+    name: str
+    is_here: bool
+    seen: float
+    waiting: int
+    slots: int
+    homes: int
+    version: str
+
+
+class Heard(NamedTuple):
+    """`pause` is what another node was told by Kommo, in seconds from now."""
+
+    answer: Answer
+    tick: int
+    epoch: str
+    pause: float
+    nodes: tuple[NodeSeen, ...]
+
+
+class SharedAccount:
+    """`limit` is the account's, in requests a second."""
+
+    def __init__(self, database: SharedDatabase, node: str, limit: int) -> None:
+        self._database = database
+        self._node = node
+        self._limit = limit
+
+    async def beat(self, beat: Beat, known: Known) -> Heard:
+        """Raises StorageError; the beat may have arrived all the same."""
+        return await self._database.write(lambda connection: self._beat(connection, beat, known))
+
+    def _beat(self, connection: sa.Connection, beat: Beat, known: Known) -> Heard:
+        first = {"id": 1, "epoch": str(uuid.uuid4()), "epoch_at": 0.0, "tick": 0, "paused_until": 0.0, "paused_by": ""}
+        connection.execute(insert(account).values(first).on_conflict_do_nothing())
+        row = connection.execute(sa.select(account).with_for_update()).mappings().one()
+        now = float(connection.execute(sa.select(CLOCK)).scalar_one())
+        common: dict[str, Any] = {"tick": max(row["tick"], known.tick) + 1}
+        if row["tick"] < known.tick:  # this is an older copy than the one we knew
+            common |= {"epoch": str(uuid.uuid4()), "epoch_at": now}
+        if known.pause > 0 and now + known.pause > row["paused_until"]:
+            common |= {"paused_until": now + known.pause, "paused_by": self._node}
+        common = {**row, **common}
+        connection.execute(sa.update(account).values(common))
+        self._enter(connection, beat, known, now)
+        there = connection.execute(sa.select(nodes)).mappings().all()
+        partners = {one["name"]: Partner(one["name"], one["acked"], one["wants"], one["until"]) for one in there}
+        table, answer = exchange(beat, self._slots(connection), partners, now)
+        change = sa.update(slots).where(slots.c.number == sa.bindparam("slot"))
+        connection.execute(
+            change.values(home=sa.bindparam("to"), holder=sa.bindparam("by"), until=sa.bindparam("end")),
+            [{"slot": one.number, "to": one.home, "by": one.holder, "end": one.until} for one in table],
+        )
+        return Heard(
+            answer,
+            tick=common["tick"],
+            epoch=common["epoch"],
+            pause=max(0.0, common["paused_until"] - now) if common["paused_by"] != self._node else 0.0,
+            nodes=tuple(_seen(one, table, now) for one in there),
+        )
+
+    def _enter(self, connection: sa.Connection, beat: Beat, known: Known, now: float) -> None:
+        mine = {
+            "name": self._node,
+            "until": now + LEASE,
+            "acked": beat.acked,
+            "wants": beat.wants,
+            "waiting": known.waiting,
+            "epoch": known.epoch,
+            "version": __version__,
+        }
+        connection.execute(insert(nodes).values(mine).on_conflict_do_update(index_elements=["name"], set_=mine))
+        connection.execute(sa.delete(nodes).where(nodes.c.until < now - FORGOTTEN_AFTER))
+
+    def _slots(self, connection: sa.Connection) -> Sequence[SharedSlot]:
+        """As many as the limit says; the node that was configured last decides."""
+        query = sa.select(slots).order_by(slots.c.number)
+        found = [SharedSlot(*row) for row in connection.execute(query)]
+        if len(found) > self._limit:
+            connection.execute(sa.delete(slots).where(slots.c.number > self._limit))
+        missing = [SharedSlot(number) for number in range(len(found) + 1, self._limit + 1)]
+        if missing:
+            connection.execute(sa.insert(slots), [{"number": one.number, "until": 0.0} for one in missing])
+        return [*found, *missing][: self._limit]
+
+
+def _seen(row: sa.RowMapping, table: Sequence[SharedSlot], now: float) -> NodeSeen:
+    name = row["name"]
+    return NodeSeen(
+        name=name,
+        is_here=row["until"] > now,
+        seen=round(max(0.0, now - (row["until"] - LEASE)), 1),
+        waiting=row["waiting"],
+        slots=sum(slot.holder == name and slot.until > now for slot in table),
+        homes=sum(slot.home == name for slot in table),
+        version=row["version"],
+    )

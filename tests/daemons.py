@@ -1,0 +1,147 @@
+"""Daemons as processes of their own, on invented hosts whose Asterisk is away: what they have to do stands in rows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import unused_port
+
+from itgrix_kommo.pipeline.intake import registration_of
+from itgrix_kommo.sandbox import Sandbox
+from itgrix_kommo.storage.database import Database
+from itgrix_kommo.storage.registrations import Registrations, State
+from tests.story import ANN, plan
+
+WITHIN = 120.0
+"""Seconds for whatever a test waits for, on a machine that has other things to do as well."""
+
+
+class Starter:
+    """A process that starts daemons without importing everything anew."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._turn = asyncio.Lock()
+
+    async def start(self, config: Path, log: Path) -> int:
+        """The pid of a new daemon."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        async with self._turn:
+            self._process.stdin.write(json.dumps({"config": str(config), "log": str(log)}).encode() + b"\n")
+            return int(await self._process.stdout.readline())
+
+
+@asynccontextmanager
+async def a_starter() -> AsyncIterator[Starter]:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.warm_start", stdin=pipe, stdout=pipe, cwd=Path(__file__).parents[1]
+    )
+    try:
+        yield Starter(process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+
+
+class Node:
+    """A host whose Asterisk is away: what there is to do stands in its database."""
+
+    def __init__(
+        self,
+        starter: Starter,
+        sandbox: Sandbox,
+        directory: Path,
+        *,
+        name: str = "pbx1",
+        shared_url: str | None = None,
+        **business: Any,
+    ) -> None:
+        self.sandbox = sandbox
+        self.name = name
+        self.port = unused_port()
+        self._starter = starter
+        self._config = directory / "config.json"
+        self._log = directory / "log"
+        self.url = f"sqlite+aiosqlite:///{directory}/itgrix.db"
+        self._pid: int | None = None
+        self._config.write_text(
+            json.dumps(
+                {
+                    "ami": {"port": 1, "username": "itgrix", "secret": "itgrix-secret"},
+                    "kommo": {"base_url": sandbox.url, "access_token": "sandbox-token"},
+                    "employees": [{"user_id": ANN, "extension": "101"}],
+                    "numbers": {"trunks": ["PJSIP/trunk"], "region": "RU"},
+                    "business": {"reassign_on_answer": True, **business},
+                    "customizations": {"enabled": False},
+                    "recordings": {"enabled": False},
+                    "http": {"port": self.port, "admin": {"password": "admin-password"}},
+                    "node": {"name": name},
+                    "storage": {"url": self.url, "shared_url": shared_url},
+                }
+            )
+        )
+        self._config.chmod(0o600)
+
+    async def keep(self, *calls: Any) -> None:
+        database = await Database.open(self.url, beside_daemon=True)
+        registrations = Registrations(database, self.name)
+        for call in calls:
+            new = registration_of(call, plan())
+            assert new is not None
+            assert await registrations.keep(new) is not None
+        await database.close()
+
+    async def start(self) -> None:
+        self._pid = await self._starter.start(self._config, self._log)
+
+    async def kill(self) -> None:
+        pid, self._pid = self._pid, None
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: not is_alive(pid), self.log)
+
+    async def registered(self) -> None:
+        """Wait until no row waits any more; none may have failed."""
+        database = await Database.open(self.url, beside_daemon=True)
+        registrations = Registrations(database, self.name)
+        try:
+            async with asyncio.timeout(WITHIN):
+                while (counts := await registrations.counts())[State.WAITING] or counts.get(State.HANDED):
+                    await asyncio.sleep(0.2)
+            assert counts[State.FAILED] == counts[State.SKIPPED] == 0, self.log()
+        except TimeoutError:
+            pytest.fail(f"rows still wait:\n{self.log()[-4000:]}")
+        finally:
+            await database.close()
+
+    def log(self) -> str:
+        return self._log.read_text() if self._log.exists() else ""
+
+
+async def until(condition: Callable[[], object], log: Callable[[], str]) -> None:
+    try:
+        async with asyncio.timeout(WITHIN):
+            while not condition():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(f"it did not happen:\n{log()[-4000:]}")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
