@@ -288,3 +288,46 @@ class TestStatus:
         assert status["outside"]["kommo"]["registering"] is True
         assert 'itgrix_up{part="asterisk"} 1.0' in metrics
         assert 'itgrix_registrations{state="waiting"} 0.0' in metrics
+
+
+class TestHistory:
+    async def test_a_call_of_before_the_daemon_is_read_back_and_one_that_was_heard_is_known(
+        self, lab: Lab, tmp_path: Path
+    ) -> None:
+        table = lab.pair.pbx.folder / "log/master.db"
+        http = {"port": unused_port(), "admin": {"password": "admin-password-of-the-lab"}}
+        login = base64.b64encode(b"admin:admin-password-of-the-lab").decode()
+        async with lab.cel():
+            begun = time.time()
+            before, heard = lab.client(), lab.client()
+            await talks_with_101(lab, before)
+            database = {"url": f"sqlite+aiosqlite:///{table}"}
+            async with (
+                a_face(lab, tmp_path, http=http, database=database) as host,
+                aiohttp.ClientSession(headers={"Authorization": f"Basic {login}"}) as session,
+            ):
+                await talks_with_101(lab, heard)
+                await host.calls(1)
+
+                async def read() -> dict[str, str]:
+                    """What became of each client's call, once CEL has all of them."""
+                    asked = {"start_date": f"{begun - 1:.0f}"}
+                    async with session.post(f"{host.address}/pbx/read_call", json=asked) as answer:
+                        assert answer.status == 200
+                        told = (await answer.json())["calls"]
+                    return {one["client"]: one["fate"] for one in told}
+
+                async with asyncio.timeout(WITHIN):
+                    while (fates := await read()).get(heard.number) != "already registered":
+                        await asyncio.sleep(0.1)
+                assert fates[before.number] in {"registered", "already registered"}
+                calls = await host.calls(2)
+        assert {call.params["phone"] for call in calls} == {before.number, heard.number}
+
+
+async def talks_with_101(lab: Lab, client: Client) -> None:
+    await client.calls("4957770101")
+    await lab.phone(101).answers()
+    await client.talks(to=lab.phone(101))
+    await client.hangs_up()
+    await lab.quiet()

@@ -133,7 +133,7 @@ class OAuthTokens:
         self._grant: Grant | None = None
         self._failure: KommoError | None = None
         self._again_at = 0.0
-        self._lost = "nobody has granted us access to Kommo yet"
+        self._lost = f"nobody has granted us access to Kommo yet: {REMEDY}"
 
     async def grant_by(self, code: str) -> None:
         """The first grant, by the code that Kommo sent to the redirect address; a code works once, for 20 minutes."""
@@ -187,7 +187,7 @@ class OAuthTokens:
         """The grant as kept: another process may have renewed it, or a person granted it anew."""
         stored = await self._load()
         if stored is None:
-            raise KommoUnauthorized(f"{self._lost}: {REMEDY}", status=401)
+            raise KommoUnauthorized(self._lost, status=401)
         if stored != self._grant:
             self._grant, self._failure = stored, None
         return stored

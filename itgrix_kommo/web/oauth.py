@@ -25,7 +25,7 @@ from itgrix_kommo.kommo.consent import (
     is_uninstall_signature,
     new_state,
 )
-from itgrix_kommo.kommo.oauth import Integration
+from itgrix_kommo.kommo.oauth import REMEDY, Integration
 from itgrix_kommo.log import masked
 from itgrix_kommo.web.problems import Handler, Refused
 
@@ -189,15 +189,14 @@ class OAuthDesk:
         return web.Response()
 
     async def _end(self) -> None:
-        why = "the integration was uninstalled in Kommo, so our access has ended: install it there again"
+        why = "the integration was uninstalled in Kommo, so our access has ended: install it there again, then "
+        why += REMEDY if self._grants is not None else "give its new kommo.access_token"
         if self._grants is not None:
             try:
                 await self._grants.forget(why)
             except KommoError as error:
                 _log.error("kommo_access_not_forgotten", error=str(error))
                 raise Refused(503, "the access can't be taken out of the storage now: try again") from None
-        else:
-            _log.warning("integration_uninstalled", remedy="install it again and give its new kommo.access_token")
         self._on_ended(KommoUnauthorized(why, status=401))
 
     def _unused(self) -> str:
