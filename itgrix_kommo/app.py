@@ -71,6 +71,11 @@ FMC_EVERY = 5.0
 SERVE_AGAIN = 5.0
 """Seconds before an address that could not be listened on is tried again."""
 
+GARBAGE = 10_000
+"""Objects that come to be before the unreachable ones are looked for, a megabyte or so: at Python's own 700 the looking
+is a twelfth of all the daemon does.
+"""
+
 KEEP_WITHIN = 5.0
 """Seconds that the end of the daemon waits for its database."""
 
@@ -529,6 +534,7 @@ async def run(
     _log.info("starting", node=config.node.name, started_at=time.time())
     # What was loaded stays: without this each full collection walks all of it, and the loop stands for 0.1 s.
     gc.freeze()
+    gc.set_threshold(GARBAGE)
     try:
         await daemon.run(on_ready)
     except asyncio.CancelledError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -91,17 +91,17 @@ async def test_a_database_that_fails_delays_the_keeping_alone(
     tmp_path: Path, registrations: Registrations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capture, "KEEP_AGAIN", 0.01)
-    keep = registrations.keep
+    keep = registrations.keep_all
     failures = 3
 
-    async def failing(new: NewRegistration) -> int | None:
+    async def failing(new: Sequence[NewRegistration]) -> list[int | None]:
         nonlocal failures
         failures -= 1
         if failures >= 0:
             raise StorageError("database or disk is full")
         return await keep(new)
 
-    monkeypatch.setattr(registrations, "keep", failing)
+    monkeypatch.setattr(registrations, "keep_all", failing)
     heard = a_capture(tmp_path / "journal", registrations)
     with capture_logs() as logs:
         await heard.run(told(framed(CALL)))

@@ -196,6 +196,14 @@ class TestRegistrations:
         assert await registrations.keep(row("1.2", "1.9")) is None
         assert (await registrations.counts())[State.WAITING] == 1
 
+    async def test_of_several_calls_each_is_kept_once_and_in_order(self, database: Database) -> None:
+        registrations = Registrations(database, "pbx1")
+        await kept(registrations, row("1.1", "1.2"))
+        news = [row("2.1", "2.2"), row("1.2", "1.9"), row("2.2", "3.1"), row("3.1", client="b"), row("0.1")]
+        numbers = await registrations.keep_all(news)
+        assert [number is not None for number in numbers] == [True, False, False, True, True]
+        assert [one.call_id for one in await registrations.latest(9)] == ["0.1", "3.1", "2.1", "1.1"]
+
     async def test_the_same_id_on_another_node_is_another_call(self, database: Database) -> None:
         await kept(Registrations(database, "pbx1"), row("1.1"))
         await kept(Registrations(database, "pbx2"), row("1.1"))

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import islice
 from typing import TypeAlias
 
 import structlog
@@ -23,6 +24,12 @@ from itgrix_kommo.storage.registrations import NewRegistration, Registrations
 
 Batch: TypeAlias = Sequence[tuple[bytes, ev.Event]]
 """Frames with the events they mean, in the order of their arrival."""
+
+KEEP_TOGETHER = 0.2
+"""Seconds that an ended call waits for others to be kept with; until then the journal has it."""
+
+MOST_TOGETHER = 50
+"""Calls kept in one transaction."""
 
 KEEP_AGAIN = 1.0
 """Seconds before the database is tried again."""
@@ -129,24 +136,27 @@ class Capture:
         """Turn ended calls into rows, in their order, for ever."""
         while True:
             await self._to_keep_news.wait()
+            await asyncio.sleep(KEEP_TOGETHER)
             self._to_keep_news.clear()
             await self.keep_ended()
 
     async def keep_ended(self) -> None:
         while self._to_keep:
-            new, ended_ids = self._to_keep[0]
+            ended = list(islice(self._to_keep, MOST_TOGETHER))
+            news = [new for new, _ in ended if new is not None]
             try:
-                kept = None if new is None else await self._registrations.keep(new)
+                kept = await self._registrations.keep_all(news) if news else []
             except StorageError as error:
-                _log.error("call_not_kept", call_id=new.call_id if new else "", error=str(error), remedy="tried again")
+                _log.error("call_not_kept", call_id=news[0].call_id, error=str(error), remedy="tried again")
                 self.keeping_error = str(error)
                 await asyncio.sleep(KEEP_AGAIN)
                 continue
             self.keeping_error = ""
-            self._to_keep.popleft()
-            if ended_ids:
+            for _ in ended:
+                self._to_keep.popleft()
+            if ended_ids := frozenset[str]().union(*(ids for _, ids in ended)):
                 self._journal.ended(ended_ids)
-            if kept is not None:
+            if any(number is not None for number in kept):
                 self._on_kept()
 
     def _let_time_pass(self) -> None:

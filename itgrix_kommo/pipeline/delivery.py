@@ -40,7 +40,7 @@ BROKEN_AFTER = 5
 LOOK_EVERY = 15.0
 """Seconds after which waiting rows are looked for without news: a command may have put one back in line."""
 
-TOGETHER = 0.1
+TOGETHER = 0.2
 """Seconds that news waits for more: what begins together is looked for, kept and sent together."""
 
 SAVE_AGAIN = 10.0

@@ -82,7 +82,7 @@ class Journal:
         self._write(records)
 
     def ended(self, ids: frozenset[str]) -> None:
-        """The call with these ids has been kept: a replay passes over it."""
+        """The calls with these ids have been kept: a replay passes over them."""
         self._write(_ENDED + " ".join(sorted(ids)).encode() + b"\n\n")
 
     def read(self) -> Left:

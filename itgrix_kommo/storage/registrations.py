@@ -69,8 +69,34 @@ class Registrations:
 
     async def keep(self, new: NewRegistration) -> int | None:
         """Make a row of an ended call; its number, or None where any of the call's ids is known already."""
+        (number,) = await self.keep_all([new])
+        return number
+
+    async def keep_all(self, news: Sequence[NewRegistration]) -> list[int | None]:
+        """The same for some ended calls, in their order, all of them or none."""
         now = time.time()
-        values = {
+
+        def keep(connection: sa.Connection) -> list[int | None]:
+            given = {"node": self._node, "some": [alias for new in news for alias in new.aliases]}
+            known = set(connection.execute(_KNOWN, given).scalars())
+            numbers: list[int | None] = []
+            rows = []
+            for new in news:
+                if known.isdisjoint(new.aliases):
+                    known |= new.aliases
+                    number = connection.execute(_INSERT, self._values(new, now)).scalar_one()
+                    rows += [{"node": self._node, "alias": one, "registration_id": number} for one in new.aliases]
+                    numbers.append(number)
+                else:
+                    numbers.append(None)
+            if rows:
+                connection.execute(_INSERT_ALIASES, rows)
+            return numbers
+
+        return await self._database.write(keep)
+
+    def _values(self, new: NewRegistration, now: float) -> dict[str, Any]:
+        return {
             "node": self._node,
             "call_id": new.call_id,
             "client": new.client,
@@ -81,18 +107,6 @@ class Registrations:
             "progress": {},
             "reason": new.reason,
         }
-
-        def keep(connection: sa.Connection) -> int | None:
-            if connection.execute(_KNOWN, {"node": self._node, "some": list(new.aliases)}).first() is not None:
-                return None
-            number: int = connection.execute(_INSERT, values).scalar_one()
-            connection.execute(
-                _INSERT_ALIASES,
-                [{"node": self._node, "alias": alias, "registration_id": number} for alias in new.aliases],
-            )
-            return number
-
-        return await self._database.write(keep)
 
     async def in_line(self, now: float, *, limit: int, busy: Sequence[str] = ()) -> Line:
         """The oldest waiting registration of each client, if it is due; `busy` clients are being served already.
@@ -246,10 +260,8 @@ _HERE = registrations.c.node == sa.bindparam("node")
 _MOST = sa.bindparam("most", type_=sa.Integer)
 _ROW = registrations.c.id == sa.bindparam("row")
 
-_KNOWN = (
-    sa.select(aliases.c.alias)
-    .where(aliases.c.node == sa.bindparam("node"), aliases.c.alias.in_(sa.bindparam("some", expanding=True)))
-    .limit(1)
+_KNOWN = sa.select(aliases.c.alias).where(
+    aliases.c.node == sa.bindparam("node"), aliases.c.alias.in_(sa.bindparam("some", expanding=True))
 )
 _INSERT = sa.insert(registrations).returning(registrations.c.id)
 _INSERT_ALIASES = sa.insert(aliases)
