@@ -38,6 +38,7 @@ from itgrix_kommo.kommo.transport import LongLivedToken, TokenSource, Transport
 from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.clients import Clients, warm_by_recent_callers
 from itgrix_kommo.pipeline.delivery import Delivery, Registry
+from itgrix_kommo.pipeline.forgetting import Forgetting
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.history import Gaps, fill_downtime, opened_history
 from itgrix_kommo.pipeline.intake import early_registration_of, registration_of
@@ -236,6 +237,7 @@ class Daemon:
                     phonebook.run(),
                     warm_by_recent_callers(gate, registrations, phonebook),
                     archive.run(),
+                    Forgetting(home(config.storage.url.get_secret_value()), phonebook, delivery).run(),
                     self._cleaning(database, registrations, phonebook).run(),
                     self._service_manager.attend(outside.condition),
                     self._follow_fmc_patterns(),

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from itgrix_kommo import app, config, log
+from itgrix_kommo.cli_erase import erase
 from itgrix_kommo.config import Config
 from itgrix_kommo.pipeline.casebook import Brief, Case, Casebook, Standing
 from itgrix_kommo.pipeline.history import moment
@@ -33,6 +34,8 @@ WIDE = 200
 """Columns where there is no terminal, so that nothing is cut for `grep`."""
 
 commands = typer.Typer(help="What happened in each call, what was decided, and why.", no_args_is_help=True)
+
+commands.command("erase")(erase)
 
 _COLOURS = {
     Standing.DONE: "green",

@@ -145,6 +145,13 @@ class Listings:
             self.drop(name)
         return len(old)
 
+    def forget_number(self, digits: str) -> None:
+        """Let go of every phone with these digits, and of everybody who has such a number."""
+        for name, listing in list(self._listings.items()):
+            phones = (re.sub(r"\D+", "", phone) for client in listing.clients for phone in client.phones)
+            if any(digits in phone for phone in (name, *phones)):
+                self.drop(name)
+
     def apply(self, change: Change, region: str | None) -> None:
         """Refresh what is remembered; of what is not nothing is learnt."""
         match change:

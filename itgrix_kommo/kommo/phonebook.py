@@ -181,6 +181,11 @@ class Phonebook:
         self._listings.drop(self._key(phone).name)
         self._news.set()
 
+    def forget_number(self, digits: str) -> None:
+        """Let go of every phone with these digits, and of everybody who has such a number."""
+        self._listings.forget_number(digits)
+        self._news.set()
+
     def apply(self, changes: Iterable[Change]) -> None:
         """Refresh what is remembered by what a webhook told; of what is not remembered nothing is learnt."""
         for change in changes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -123,6 +123,13 @@ class Delivery:
     def nudge(self) -> None:
         """There is something new to deliver."""
         self._news.set()
+
+    async def let_go(self, clients: Collection[str]) -> None:
+        """Leave the registrations of these clients as they were last saved, wherever their walks are."""
+        tasks = [task for client in clients if (task := self._running.get(client)) is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def run(self) -> None:
         """Deliver, for ever. Cancelling leaves every row as it was last saved."""
