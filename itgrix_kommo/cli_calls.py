@@ -41,6 +41,7 @@ _COLOURS = {
     Standing.DONE: "green",
     Standing.FAILED: "red",
     Standing.WAITING: "yellow",
+    Standing.HANDED: "yellow",
     Standing.SKIPPED: "dim",
     Standing.LIVE: "cyan",
 }

@@ -16,9 +16,10 @@ from itgrix_kommo.pipeline.casebook import Casebook, Standing
 from itgrix_kommo.pipeline.forgetting import ask_daemon, conversations_of, faceless
 from itgrix_kommo.recordings.converted import Converted
 from itgrix_kommo.storage.database import Database
-from itgrix_kommo.storage.erasure import Erasure, Traces
+from itgrix_kommo.storage.erasure import Erasure, Traces, erase_shared
 from itgrix_kommo.storage.files import RECORDINGS, daemon_of, home
 from itgrix_kommo.storage.registrations import Registrations
+from itgrix_kommo.storage.shared import SharedDatabase
 from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened, out
 
 SHORTEST = 7
@@ -26,6 +27,8 @@ SHORTEST = 7
 
 LOOKS = 3
 """Times that what is left is looked for: a file may be compressed while it is painted over."""
+
+OTHER_NODES = "the other nodes of this account: their own files; run the same command on each"
 
 OUT_OF_REACH = (
     "Kommo: his contact, leads, calls, notes and tasks, and links in them; delete the contact there",
@@ -44,6 +47,7 @@ def erase(
     """Forget a person: his calls, his recordings' copies, and what is remembered of him. It can't be undone."""
     settings = config.load(path)
     digits = _digits(settings, phone)
+    beyond = [*OUT_OF_REACH, *([OTHER_NODES] if settings.storage.shared_url is not None else [])]
     counts = finish(_found(settings, digits))
     if not as_json:
         _tell("There is", counts)
@@ -58,10 +62,10 @@ def erase(
         if not as_json:
             _tell("Forgotten:", counts)
     if as_json:
-        out.print_json(json.dumps({"erased": counts, "out_of_reach": list(OUT_OF_REACH)}))
+        out.print_json(json.dumps({"erased": counts, "out_of_reach": beyond}))
         return
     out.print("What this can't reach:")
-    for one in OUT_OF_REACH:
+    for one in beyond:
         out.print(f"  {one}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -100,15 +104,26 @@ async def _erase(settings: Config, digits: str) -> tuple[dict[str, int], list[st
         left = []
         if runs and not await asyncio.to_thread(ask_daemon, home(url), digits, traces.clients):
             left.append("the running daemon did not answer, and may write anew what it remembers")
+        counts["shared_registrations"] = await _erase_shared(settings, digits)
         for _ in range(LOOKS):
             for one in _cached(settings, traces):
                 one.unlink(missing_ok=True)
             await erasure.erase(traces)
             traces = await erasure.find()
             if traces.is_empty:
-                return counts, left
+                break
         there = {name: count for name, count in traces.counts().items() if count}
         return counts, [*left, *(f"{count} {name.replace('_', ' ')}" for name, count in there.items())]
+
+
+async def _erase_shared(settings: Config, digits: str) -> int:
+    if settings.storage.shared_url is None:
+        return 0
+    shared = SharedDatabase(settings.storage.shared_url.get_secret_value())
+    try:
+        return await erase_shared(shared, digits, faceless)
+    finally:
+        await shared.close()
 
 
 def _erasure(settings: Config, database: Database, digits: str) -> Erasure:

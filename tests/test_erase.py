@@ -7,15 +7,20 @@ import gzip
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pipeline.forgetting import ERASURES, ask_daemon, faceless
 from itgrix_kommo.pipeline.intake import CALL
+from itgrix_kommo.storage.erasure import erase_shared
 from itgrix_kommo.storage.files import CHRONICLE, JOURNAL
 from itgrix_kommo.storage.journal import ENDED, read_segments, segments_of
 from itgrix_kommo.storage.registrations import State
+from itgrix_kommo.storage.shared import SharedDatabase, claims, handed
+from tests.pbx_servers import postgresql
 from tests.played import Host, a_host, frames_of
 from tests.story import ended, inbound
 
@@ -149,3 +154,29 @@ def test_a_call_without_faces_is_a_call_still() -> None:
     assert CALL.validate_python(bare).aliases == CALL.validate_python(kept).aliases
     assert "79990000001" not in json.dumps(bare)
     assert "101" not in json.dumps(bare["channel"])
+
+
+@pytest.mark.xdist_group("databases")
+async def test_what_the_nodes_have_in_common_names_him_no_more() -> None:
+    with postgresql() as (address, _):
+        shared = SharedDatabase(address)
+        await shared.prepare()
+        rows = [in_common("+79990000001", 1, "waiting"), in_common("+79990000002", 2, "done")]
+        await shared.write(lambda connection: connection.execute(sa.insert(handed), rows))
+        claim = {"client": "+79990000001", "node": "pbx1"}
+        await shared.write(lambda connection: connection.execute(sa.insert(claims), claim))
+        assert await erase_shared(shared, "9990000001", faceless) == 1
+        assert await erase_shared(shared, "9990000001", faceless) == 0
+        left = await shared.read(lambda connection: connection.execute(sa.select(handed)).mappings().all())
+        assert await shared.read(lambda connection: connection.execute(sa.select(claims)).all()) == []
+        states = {row["client"]: (row["state"], row["version"]) for row in left}
+        assert states == {"1795355557.10": ("skipped", 1), "+79990000002": ("done", 0)}
+        assert "9990000001" not in str(left)
+        await shared.close()
+
+
+def in_common(client: str, number: int, state: str) -> dict[str, Any]:
+    call = ended(inbound(client, linkedid=f"1795355557.{number}0"))
+    row = {"node": "pbx1", "call_id": call.id, "client": client, "state": state, "due_at": 0.0, "attempts": 0}
+    row |= {"created_at": 0.0, "call": CALL.dump_python(call, mode="json"), "progress": {"phone": client}}
+    return row | {"reason": "", "version": 0, "worker": "", "epoch": "e", "is_told": False}

@@ -38,10 +38,11 @@ _BEGAN = re.compile(r"(?:.*-)?(\d{9,11})\.\d+\Z")
 
 
 class Standing(StrEnum):
-    """What has become of a call; `live`: it goes on."""
+    """What has become of a call; `live`: it goes on, `handed`: the nodes of the account see to it together."""
 
     LIVE = "live"
     WAITING = State.WAITING.value
+    HANDED = State.HANDED.value
     DONE = State.DONE.value
     SKIPPED = State.SKIPPED.value
     FAILED = State.FAILED.value

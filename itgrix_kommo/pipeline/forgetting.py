@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -21,7 +21,6 @@ from itgrix_kommo.calls.call import ChannelView
 from itgrix_kommo.calls.view import NO_NUMBER
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.phonebook import Phonebook
-from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.intake import CALL
 
 ERASURES = "erasures"
@@ -31,10 +30,16 @@ ANSWER_WITHIN = 20.0
 _log = structlog.get_logger(__name__)
 
 
+class Worker(Protocol):
+    """A `Delivery`, or a `Member` with two of them."""
+
+    async def let_go(self, clients: Collection[str]) -> None: ...
+
+
 class Forgetting:
     """The daemon's side; `files` is its directory."""
 
-    def __init__(self, files: Path, phonebook: Phonebook, delivery: Delivery) -> None:
+    def __init__(self, files: Path, phonebook: Phonebook, delivery: Worker) -> None:
         self._directory = files / ERASURES
         self._phonebook = phonebook
         self._delivery = delivery

@@ -9,7 +9,7 @@ and where the database is an older copy of itself, all that is remembered of lat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from enum import Enum
 from typing import Any, Protocol
@@ -46,6 +46,7 @@ class Worker(Protocol):
     """A `Delivery`."""
 
     def nudge(self) -> None: ...
+    async def let_go(self, clients: Collection[str]) -> None: ...
     async def run(self) -> None: ...
 
 
@@ -124,6 +125,11 @@ class Member:
         """A call has been kept on this node's disk."""
         self._news.set()
         self._alone.nudge()
+
+    async def let_go(self, clients: Collection[str]) -> None:
+        """Leave the registrations of these clients as they were last saved, here and in common."""
+        for worker in (self._together, self._alone):
+            await worker.let_go(clients)
 
     async def run(self) -> None:
         """Be one of several, for ever."""

@@ -20,10 +20,11 @@ import sqlalchemy as sa
 
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.storage.chronicle import days_of
-from itgrix_kommo.storage.database import Database, phonebook, recordings, registrations
+from itgrix_kommo.storage.database import Database, phonebook, recordings, registrations, remembered
 from itgrix_kommo.storage.files import CHRONICLE, JOURNAL
 from itgrix_kommo.storage.journal import ENDED, segments_of
 from itgrix_kommo.storage.registrations import State
+from itgrix_kommo.storage.shared import SharedDatabase, claims, handed
 
 ERASED = "erased: somebody wanted to be forgotten"
 
@@ -44,6 +45,7 @@ class Traces(NamedTuple):
 
     rows: list[int]
     waiting: list[int]
+    remembered: list[str]
     ids: frozenset[str]
     clients: frozenset[str]
     phones: list[str]
@@ -53,11 +55,12 @@ class Traces(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        return not (self.rows or self.phones or self.recordings or self.journal or self.chronicle)
+        return not any(self.counts().values())
 
     def counts(self) -> dict[str, int]:
         return {
             "registrations": len(self.rows),
+            "registrations_of_all_nodes": len(self.remembered),
             "phonebook_entries": len(self.phones),
             "recordings": len(self.recordings),
             "journal_messages": sum(map(len, self.journal.values())),
@@ -112,6 +115,7 @@ class Erasure:
         return Traces(
             rows=[row.id for row in rows],
             waiting=[row.id for row in rows if row.state == State.WAITING],
+            remembered=await self._remembered(told),
             ids=ids,
             clients=frozenset(row.client for row in rows),
             phones=await self._phones(told),
@@ -147,6 +151,7 @@ class Erasure:
                 state = State.DONE if row.state == State.DONE else State.SKIPPED
                 changed = {"client": row.call_id, "call": self._faceless(row.call), "progress": {}, "reason": ERASED}
                 connection.execute(sa.update(table).where(table.c.id == number).values(state=state, **changed))
+            connection.execute(sa.delete(remembered).where(remembered.c.call_id.in_(traces.remembered)))
             connection.execute(sa.delete(phonebook).where(phonebook.c.phone.in_(traces.phones)))
             connection.execute(sa.delete(recordings).where(recordings.c.id.in_(traces.recordings)))
 
@@ -192,6 +197,10 @@ class Erasure:
                     found[path] = spans
         return found
 
+    async def _remembered(self, told: str) -> list[str]:
+        query = sa.select(remembered.c.call_id).where(sa.cast(remembered.c.row, sa.Text).like(told))
+        return await self._database.read(lambda connection: list(connection.execute(query).scalars()))
+
     async def _phones(self, told: str) -> list[str]:
         query = sa.select(phonebook.c.phone).where(
             sa.or_(phonebook.c.phone.like(told), sa.cast(phonebook.c.listing, sa.Text).like(told))
@@ -207,6 +216,30 @@ class Erasure:
             )
         )
         return await self._database.read(lambda connection: list(connection.execute(query).scalars()))
+
+
+async def erase_shared(shared: SharedDatabase, digits: str, faceless: Callable[[Kept], Kept]) -> int:
+    """Let go of him in what the nodes have in common; how many registrations there were. Raises StorageError."""
+    told = f"%{digits}%"
+    query = sa.select(handed.c.number, handed.c.call_id, handed.c.client, handed.c.state, handed.c.call).where(
+        sa.or_(
+            handed.c.client.like(told),
+            sa.cast(handed.c.call, sa.Text).like(told),
+            sa.cast(handed.c.progress, sa.Text).like(told),
+        )
+    )
+
+    def erase(connection: sa.Connection) -> int:
+        rows = connection.execute(query.with_for_update()).all()
+        for row in rows:
+            state = State.DONE if row.state == State.DONE else State.SKIPPED
+            changed = {"client": row.call_id, "call": faceless(row.call), "progress": {}, "reason": ERASED}
+            update = sa.update(handed).where(handed.c.number == row.number)
+            connection.execute(update.values(state=state, version=handed.c.version + 1, **changed))
+            connection.execute(sa.delete(claims).where(claims.c.client == row.client))
+        return len(rows)
+
+    return await shared.write(erase)
 
 
 def _is_of_call(frame: bytes, ids: Collection[bytes]) -> bool:
