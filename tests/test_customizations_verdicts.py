@@ -94,6 +94,7 @@ class TestLog:
         assert {line["hook"] for line in lines} == {HOOK}
         assert told == [
             ("hook_printed", "1.1", "info"),
+            ("hook_answered", "1.1", "debug"),
             ("hook_printed", "1.cancel", "info"),
             ("hook_cancelled", "1.cancel", "info"),
             ("hook_printed", "1.fail", "info"),

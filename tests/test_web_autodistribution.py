@@ -182,10 +182,9 @@ class TestManyAtOnce:
     async def test_a_thousand_callers_while_kommo_hangs(self, face: Served) -> None:
         face.phones.hangs = True
         face.http.connector._limit = 0  # type: ignore[union-attr]  # all at once, not a hundred after the other
-        begun = time.monotonic()
-        answers = await asyncio.gather(*(told(face, f"+7999000{n:04}") for n in range(1000)))
+        async with asyncio.timeout(60):  # far less than Kommo hangs
+            answers = await asyncio.gather(*(told(face, f"+7999000{n:04}") for n in range(1000)))
         assert answers == [""] * 1000
-        assert time.monotonic() - begun < 15.0
 
 
 class TestNames:
