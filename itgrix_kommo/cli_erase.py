@@ -50,7 +50,7 @@ def erase(
     beyond = [*OUT_OF_REACH, *([OTHER_NODES] if settings.storage.shared_url is not None else [])]
     counts = finish(_found(settings, digits))
     if not as_json:
-        _tell("There is", counts)
+        _tell("Kept here:", counts)
     if any(counts.values()):
         if not yes:
             if as_json:
@@ -80,8 +80,8 @@ def _digits(settings: Config, phone: str) -> str:
 
 
 def _tell(words: str, counts: dict[str, int]) -> None:
-    there = [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
-    out.print(f"{words} {', '.join(there) or 'nothing of this number here'}.", highlight=False, soft_wrap=True)
+    there = [f"{name.replace('_', ' ')}: {count}" for name, count in counts.items() if count]
+    out.print(f"{words} {', '.join(there) or 'nothing of this number here'}", highlight=False, soft_wrap=True)
 
 
 async def _found(settings: Config, digits: str) -> dict[str, int]:
