@@ -101,8 +101,8 @@ class TestLog:
             ("hook_failed", "1.fail", "warning"),
         ]
         assert lines[0]["text"] == "looking at 1"
-        assert lines[2]["meaning"] == "cancelled by customization: the call itself is not written"
-        assert lines[4]["consequence"] == "the unchanged data goes on"
+        assert lines[3]["meaning"] == "cancelled by customization: the call itself is not written"
+        assert lines[5]["consequence"] == "the unchanged data goes on"
 
     @pytest.mark.parametrize("trace", [True, False])
     async def test_tells_what_went_in_and_out_when_asked_to(self, tmp_path: Path, trace: bool) -> None:  # noqa: FBT001 - pytest passes parameters by name
