@@ -121,6 +121,8 @@ class Mask:
 
     def value(self, value: object, depth: int = 0) -> Any:
         """`value` as JSON's own types, with secrets hidden; what JSON does not know is given as its text."""
+        if type(value) is str:  # nearly all of them
+            return self.text(value)
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int | float):

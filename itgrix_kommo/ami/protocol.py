@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 MAX_LIST: Final = 100_000
 """Items of one answer; a PBX has fewer channels and devices."""
 
-GATHER: Final = 0.05
+GATHER: Final = 0.1
 """Seconds between two looks at the socket while no answer is awaited. Asterisk writes event by event, and each look
-costs more than what it finds: what came together is understood together. Nobody sees a pop-up that much earlier.
+costs more than what it finds: what came together is understood together. Nobody sees a pop-up
+that much earlier, and who asks something looks at once.
 """
 
 MUCH: Final = 64 * 1024

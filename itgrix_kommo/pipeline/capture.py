@@ -25,7 +25,7 @@ from itgrix_kommo.storage.registrations import NewRegistration, Registrations
 Batch: TypeAlias = Sequence[tuple[bytes, ev.Event]]
 """Frames with the events they mean, in the order of their arrival."""
 
-KEEP_TOGETHER = 0.2
+KEEP_TOGETHER = 0.5
 """Seconds that an ended call waits for others to be kept with; until then the journal has it."""
 
 MOST_TOGETHER = 50

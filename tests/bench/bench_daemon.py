@@ -1,11 +1,18 @@
 """The daemon's CPU for a call, against what Asterisk itself spends on the same call.
 
-    python -m tests.bench.bench_daemon [--calls N] [--rate CALLS_PER_SECOND] [--talk SECONDS] [--version 22|16]
+    python -m tests.bench.bench_daemon [--calls N] [--rate CALLS_PER_SECOND] [--talk SECONDS …] [--version 22|16]
         [--capture] [--profile FILE]
 
 The lab's world places answered, recorded inbound calls; the daemon hears a real AMI, keeps its journal and registers
 every call in a sandbox of Kommo. Time is user and system time of the process and of what it started, from the first
-call until the last one is registered. Exit status 1 where a call is missing or the ratio is above what is allowed.
+call until the last one is registered.
+
+What a call costs the daemon hardly depends on how long it lasts; what it costs Asterisk does, for that handles and
+records every 20 ms of it. So the ratio depends on the length of the talks, and two are measured: 3 s, the worse for the
+daemon, and 10 s, still far below the minutes of real ones, but at 20 calls a second 200 live, recorded calls. The worst
+ratio is judged: longer talks make it better by themselves, which is no merit of the daemon.
+Exit status 1 where it is above what is allowed, or a call of any length is missing.
+
 `--profile FILE` writes where the daemon's time went, for `python -m pstats FILE`; the figures are then too high.
 `--capture` has Kommo refuse everything, and so measures listening and keeping alone.
 """
@@ -175,34 +182,50 @@ async def place(pair: Pair, load: Load) -> None:
     await writer.wait_closed()
 
 
-async def measure(load: Load, version: str, profile: Path | None, *, capture: bool) -> bool:
-    """Whether every call was found and, unless `capture` alone is asked for, registered, and the ratio is allowed."""
-    pair = Pair(version)
+class Measured(NamedTuple):
+    """`ratio` is the daemon's CPU to Asterisk's; `is_whole` tells whether every call was found and registered."""
+
+    talk: float
+    ratio: float
+    is_whole: bool
+
+
+async def measure(load: Load, pair: Pair, profile: Path | None, *, capture: bool) -> Measured:
+    """Of one length of talk, with a daemon of its own; with `capture` nothing is registered."""
     calls = load.calls
+    with tempfile.TemporaryDirectory() as directory:
+        async with Sandbox(SandboxOptions()).serve(port=0) as sandbox:
+            sandbox.account.switches.unpaid = capture
+            async with running(pair, sandbox, Path(directory), profile) as daemon:
+                before, asterisk_before = spent(daemon.pid), spent(pair.pbx.pid)
+                print(f"{calls} recorded calls of {load.talk:g} s, {load.rate:g} a second")
+                await place(pair, load)
+                found = await until_at_least(calls, daemon.kept, load.talk + ENDS_WITHIN)
+                by_asterisk, heard = spent(pair.pbx.pid) - asterisk_before, spent(daemon.pid) - before
+                print(f"  found {found} calls of {calls} placed")
+                report("Asterisk", by_asterisk, calls, by_asterisk)
+                report("the daemon until all were kept", heard, calls, by_asterisk)
+                if capture:
+                    return Measured(load.talk, heard.all / by_asterisk.all, found == calls)
+                registered = await until_at_least(found, daemon.done, REGISTERED_WITHIN)
+                whole = spent(daemon.pid) - before
+                report("the daemon until all were registered", whole, calls, by_asterisk)
+            written = len(sandbox.account.calls)
+            print(f"  registered {registered}, in the CRM {written}")
+            return Measured(load.talk, whole.all / by_asterisk.all, found == registered == written == calls)
+
+
+async def measure_all(loads: list[Load], version: str, profile: Path | None, *, capture: bool) -> bool:
+    """Whether nothing is missing, and no ratio is above what is allowed."""
+    pair = Pair(version)
     try:
         await pair.start()
-        with tempfile.TemporaryDirectory() as directory:
-            async with Sandbox(SandboxOptions()).serve(port=0) as sandbox:
-                sandbox.account.switches.unpaid = capture
-                async with running(pair, sandbox, Path(directory), profile) as daemon:
-                    before, asterisk_before = spent(daemon.pid), spent(pair.pbx.pid)
-                    print(f"{calls} recorded calls of {load.talk:g} s, {load.rate:g} a second, on Asterisk {version}")
-                    await place(pair, load)
-                    found = await until_at_least(calls, daemon.kept, ENDS_WITHIN)
-                    by_asterisk, heard = spent(pair.pbx.pid) - asterisk_before, spent(daemon.pid) - before
-                    print(f"found {found} calls of {calls} placed")
-                    report("Asterisk", by_asterisk, calls, by_asterisk)
-                    report("the daemon until all were kept", heard, calls, by_asterisk)
-                    if capture:
-                        return found == calls and heard.all <= ALLOWED * by_asterisk.all
-                    registered = await until_at_least(found, daemon.done, REGISTERED_WITHIN)
-                    whole = spent(daemon.pid) - before
-                    report("the daemon until all were registered", whole, calls, by_asterisk)
-                written = len(sandbox.account.calls)
-                print(f"registered {registered}, in the CRM {written}; allowed is a ratio of {ALLOWED}")
-                return found == registered == written == calls and whole.all <= ALLOWED * by_asterisk.all
+        measured = [await measure(load, pair, profile, capture=capture) for load in loads]
     finally:
         pair.stop()
+    for one in measured:
+        print(f"talks of {one.talk:g} s: {one.ratio:.3f} of Asterisk {version}'s own CPU; {ALLOWED} is allowed")
+    return all(one.is_whole and one.ratio <= ALLOWED for one in measured)
 
 
 def report(name: str, cpu: Spent, calls: int, reference: Spent) -> None:
@@ -214,13 +237,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--calls", type=int, default=400)
     parser.add_argument("--rate", type=float, default=20.0, help="calls a second (default 20)")
-    parser.add_argument("--talk", type=float, default=3.0, help="seconds of each talk (default 3)")
+    parser.add_argument("--talk", type=float, nargs="+", default=[3.0, 10.0], help="seconds of talks (default 3 10)")
     parser.add_argument("--version", choices=("22", "16"), default="22", help="of Asterisk (default 22)")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="where to write the daemon's profile")
     parser.add_argument("--capture", action="store_true", help="listening and keeping alone: Kommo refuses everything")
     chosen = parser.parse_args()
-    load = Load(chosen.calls, chosen.rate, chosen.talk)
-    return 0 if asyncio.run(measure(load, chosen.version, chosen.profile, capture=chosen.capture)) else 1
+    loads = [Load(chosen.calls, chosen.rate, talk) for talk in chosen.talk]
+    return 0 if asyncio.run(measure_all(loads, chosen.version, chosen.profile, capture=chosen.capture)) else 1
 
 
 if __name__ == "__main__":
