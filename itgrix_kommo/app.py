@@ -204,7 +204,17 @@ class Daemon:
             link = AmiLink(self._ami(), blind_since=capture.replay(decode))
             subscription = self._subscription(client)
             outside = Outside(
-                link, transport, gate, registrations, customizer, phonebook, capture, self.tracker, subscription
+                link=link,
+                transport=transport,
+                gate=gate,
+                registrations=registrations,
+                customizer=customizer,
+                phonebook=phonebook,
+                capture=capture,
+                tracker=self.tracker,
+                journal=journal,
+                home=home(config.storage.url.get_secret_value()),
+                subscription=subscription,
             )
             face = Face(
                 config,

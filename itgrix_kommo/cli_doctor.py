@@ -23,11 +23,11 @@ from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, JsonOption, out
 _MARKS: Final = {Verdict.OK: "✓", Verdict.WARNING: "!", Verdict.FAULT: "✗", Verdict.SKIPPED: "·"}
 _PLAIN_MARKS: Final = {Verdict.OK: "+", Verdict.WARNING: "!", Verdict.FAULT: "x", Verdict.SKIPPED: "-"}
 _STYLES: Final = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "bold red", Verdict.SKIPPED: "dim"}
-_NOUNS: Final = {
-    Verdict.OK: "in order",
-    Verdict.WARNING: "warnings",
-    Verdict.FAULT: "faults",
-    Verdict.SKIPPED: "skipped",
+_COUNTED: Final = {
+    Verdict.OK: "{} in order",
+    Verdict.WARNING: "warnings: {}",
+    Verdict.FAULT: "faults: {}",
+    Verdict.SKIPPED: "{} skipped",
 }
 
 
@@ -103,7 +103,7 @@ def _print(results: Sequence[Result]) -> None:
             _line(line)
             if finding.remedy:
                 _line(Text(f"      {arrow} {_shown(finding.remedy)}", style="default"))
-    told = [f"{number} {_NOUNS[Verdict(verdict)]}" for verdict, number in _counts(results).items() if number]
+    told = [_COUNTED[Verdict(verdict)].format(number) for verdict, number in _counts(results).items() if number]
     _line(Text(", ".join(told), style=_STYLES[doctor.worst(results)]))
 
 

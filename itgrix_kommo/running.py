@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any, Final
 
 import aiohttp
@@ -23,10 +24,13 @@ def address(config: Config) -> str:
 def session(config: Config) -> aiohttp.ClientSession:
     """Logged in as the administrator, where there is one."""
     admin = config.http.admin
-    login = aiohttp.BasicAuth(admin.login, admin.password.get_secret_value()) if admin.password else None
+    headers = {}
+    if admin.password is not None:
+        login = f"{admin.login}:{admin.password.get_secret_value()}"
+        headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
     # The certificate is for the name that browsers use, not for this host's own address.
     return aiohttp.ClientSession(
-        auth=login, timeout=aiohttp.ClientTimeout(total=ASK_WITHIN), connector=aiohttp.TCPConnector(ssl=False)
+        headers=headers, timeout=aiohttp.ClientTimeout(total=ASK_WITHIN), connector=aiohttp.TCPConnector(ssl=False)
     )
 
 

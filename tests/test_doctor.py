@@ -390,11 +390,14 @@ class TestDaemon:
     async def test_it_hears_no_calls_and_registers_none(self, house: House) -> None:
         body = (
             '{"status": "failing", "capturing_fault": "no link to Asterisk: refused",'
-            ' "registering_stopped_by": ["account: 401: run itgrix-kommo login"], "live_calls": 0}'
+            ' "registering_stopped_by": ["account: 401: run itgrix-kommo login"], "live_calls": 0,'
+            ' "troubles": ["the journal waits: free disk space"]}'
         )
         async with answering(house.settings["http"]["port"], 503, body):
             results = await house.examined()
-        lines = {one.name: one.finding for one in results if one.group == "daemon"}
+        lines = {one.name: one.finding for one in reversed(results) if one.group == "daemon"}
+        told = [(one.finding.words, one.finding.remedy) for one in results if one.name == "keeps"]
+        assert told == [("the journal waits", "free disk space")]
         assert lines["runs"].verdict is Verdict.OK
         assert lines["captures"].words == "it hears no calls: no link to Asterisk: refused"
         assert lines["registers"].remedy == "run itgrix-kommo login"
@@ -646,6 +649,12 @@ class TestCustomizations:
         found = await house.fault("customizations", "runs", run_hooks=True)
         assert "need_registration failed with a made-up call" in found.words
         assert "ZeroDivisionError" in found.words
+
+    async def test_the_host_of_the_customizations_is_away(self, house: House) -> None:
+        house.settings["customizations"]["socket"] = "/run/itgrix_amo_hooks/none"
+        found = await house.fault("customizations", "host")
+        assert "the host of the customizations at /run/itgrix_amo_hooks/none can't be reached" in found.words
+        assert "systemctl start itgrix_amo_hooks" in found.remedy
 
     async def test_root_runs_nothing_of_the_daemons(self, house: House) -> None:
         self.put(house, "need_registration.py", "def need_registration(params):\n    return 1 / 0\n")

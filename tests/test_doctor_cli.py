@@ -63,7 +63,7 @@ async def test_a_host_in_health_is_status_0_with_a_line_for_each_thing(house: Ho
         "  · autodistribution: not in the dialplan",
     ):
         assert line in done.out
-    assert "fault" not in done.out.splitlines()[-1]
+    assert "faults" not in done.out.splitlines()[-1]
     assert "\x1b" not in done.out
 
 
@@ -77,7 +77,7 @@ async def test_a_broken_host_is_status_1_and_every_fault_has_its_remedy_beneath(
     faults = [at for at, line in enumerate(lines) if line.startswith("  ✗")]
     assert len(faults) == 4, done.out
     assert all(lines[at + 1].startswith("      → ") for at in faults)
-    assert "4 faults" in lines[-1]
+    assert "faults: 4" in lines[-1]
 
 
 async def test_json_is_one_document(house: House) -> None:

@@ -23,7 +23,7 @@ from itgrix_kommo.customizations import CATALOGUE, Customizer, Findings, HookFil
 from itgrix_kommo.customizations.process import environment
 from itgrix_kommo.doctor.examination import Check, Found, Patient
 from itgrix_kommo.doctor.findings import Finding, count, fault, ok, skipped, split, warning
-from itgrix_kommo.doctor.people import ENTER, READ, Person
+from itgrix_kommo.doctor.people import ENTER, READ, Person, person
 from itgrix_kommo.doctor.storage import user_of
 
 GROUP: Final = "customizations"
@@ -42,6 +42,7 @@ def checks(patient: Patient) -> list[Check]:
         return [Check(GROUP, "files", _switched_off)]
     found = [
         Check(GROUP, "directory", partial(directory, patient.config)),
+        *([Check(GROUP, "host", partial(host, settings.socket))] if settings.socket is not None else []),
         Check(GROUP, "programs", partial(programs, settings)),
         Check(GROUP, "files", partial(files, patient.config)),
     ]
@@ -60,8 +61,30 @@ async def _not_run() -> Finding:
     return skipped("files are read, not run: itgrix-kommo check --run-hooks calls each once with a made-up call")
 
 
+async def host(socket: str) -> Finding:
+    """The process that runs them as another user."""
+    try:
+        _, writer = await asyncio.open_unix_connection(socket)
+    except OSError as error:
+        return fault(
+            f"the host of the customizations at {socket} can't be reached ({error.strerror or error})",
+            "type systemctl start itgrix_amo_hooks, and let the daemon's user into that socket's group",
+        )
+    writer.close()
+    return ok(f"the host of the customizations listens at {socket}")
+
+
+def runner_of(config: Config) -> Person:
+    """Who runs the customizations: whose the host's socket is, else the daemon's user."""
+    socket = config.customizations.socket
+    try:
+        return person(Path(socket).stat().st_uid) if socket is not None else user_of(config)
+    except OSError:
+        return user_of(config)
+
+
 async def directory(config: Config) -> list[Finding]:
-    return await to_thread(_directory, Path(config.customizations.directory), user_of(config))
+    return await to_thread(_directory, Path(config.customizations.directory), runner_of(config))
 
 
 def _directory(home: Path, who: Person) -> list[Finding]:
@@ -70,7 +93,7 @@ def _directory(home: Path, who: Person) -> list[Finding]:
     if not home.is_dir():
         return found
     if not who.may(home, READ | ENTER):
-        found.append(fault(f"{home} can't be read by {who.name}, who runs the daemon", f"type chmod o+rx {home}"))
+        found.append(fault(f"{home} can't be read by {who.name}, who runs them", f"type chmod o+rx {home}"))
     for path in (home, *(file.path for file in findings.files.values())):
         owner = path.stat().st_uid
         if owner not in {0, who.uid, os.geteuid()}:
@@ -82,7 +105,7 @@ def _directory(home: Path, who: Person) -> list[Finding]:
                 fault(f"everybody may change {path}, and so run programs as {who.name}", f"type chmod o-w {path}")
             )
         if path != home and not who.may(path, READ):
-            found.append(fault(f"{path} can't be read by {who.name}, who runs the daemon", f"type chmod o+r {path}"))
+            found.append(fault(f"{path} can't be read by {who.name}, who runs them", f"type chmod o+r {path}"))
     return found or [ok(f"{home}: {count(len(findings.files), 'customization')}")]
 
 
@@ -194,7 +217,8 @@ def _program_complaint(path: Path) -> str:
 async def runs(config: Config) -> Found:
     """Every customization, truly called, as `hooks try --sample` does."""
     who = user_of(config)
-    if os.geteuid() == 0 and who.uid != 0:
+    # A host of its own runs them as whom it is to, whoever asks.
+    if os.geteuid() == 0 and who.uid != 0 and config.customizations.socket is None:
         command = f"runuser -u {who.name} -- itgrix-kommo check --run-hooks"
         return skipped(f"as root, files may do what {who.name} may not: type {command}")
     customizer = Customizer(config.customizations)

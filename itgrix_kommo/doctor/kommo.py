@@ -17,7 +17,7 @@ from yarl import URL
 from itgrix_kommo.config import Business, Config, Kommo
 from itgrix_kommo.doctor.clock import judge_clock
 from itgrix_kommo.doctor.examination import Check, Patient, Shared
-from itgrix_kommo.doctor.findings import Finding, age, count, fault, ok, skipped, split, warning
+from itgrix_kommo.doctor.findings import Finding, age, fault, ok, skipped, split, warning
 from itgrix_kommo.doctor.storage import stored_grant
 from itgrix_kommo.errors import (
     ConfigError,
@@ -243,7 +243,7 @@ async def users(config: Config, account: Shared[Open]) -> list[Finding]:
     problems = judge_users(known, wanted)
     if problems:
         return _findings(problems)
-    return [ok(f"{count(len(wanted), 'user')} of the configuration are in the account and active")]
+    return [ok(f"every user of the configuration ({len(wanted)}) is in the account and active")]
 
 
 async def phone_field(account: Shared[Open]) -> list[Finding]:

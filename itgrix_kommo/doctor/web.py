@@ -56,6 +56,7 @@ def checks(patient: Patient) -> list[Check]:
         Check("daemon", "runs", partial(runs, config, health)),
         Check("daemon", "captures", partial(captures, health)),
         Check("daemon", "registers", partial(registers, health)),
+        Check("daemon", "keeps", partial(keeps, health)),
     ]
     listeners: dict[str, Listener] = {"http": config.http}
     if config.http.public is not None:
@@ -112,9 +113,14 @@ async def captures(health: Shared[Told]) -> Finding:
 
 async def registers(health: Shared[Told]) -> list[Finding]:
     body = (await _told(health)).body
-    found = [fault(*split(str(line))) for line in _lines(body, "registering_stopped_by")]
-    found += [fault(*split(str(line))) for line in _lines(body, "troubles")]
-    return found or [ok("nothing stops it from registering calls")]
+    stops = _lines(body, "registering_stopped_by")
+    return [fault(*split(str(line))) for line in stops] or [ok("nothing stops it from registering calls")]
+
+
+async def keeps(health: Shared[Told]) -> list[Finding]:
+    body = (await _told(health)).body
+    troubles = _lines(body, "troubles")
+    return [fault(*split(str(line))) for line in troubles] or [ok("what it heard is on the disk")]
 
 
 def _lines(body: dict[str, Any], key: str) -> Sequence[object]:

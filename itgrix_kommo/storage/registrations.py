@@ -242,6 +242,14 @@ class Registrations:
         )
         return await self._database.read(lambda connection: connection.execute(query).scalar())
 
+    async def oldest_waiting(self) -> float | None:
+        """When the oldest one in line was kept, in Unix seconds; None where none waits."""
+        given = {"node": self._node}
+        kept_at: float | None = await self._database.read(
+            lambda connection: connection.execute(_OLDEST_WAITING, given).scalar()
+        )
+        return kept_at
+
     async def latest(self, limit: int) -> list[Registration]:
         return await self._read(_LATEST, most=limit)
 
@@ -314,6 +322,12 @@ _BY_CALL = (
     .where(aliases.c.node == sa.bindparam("node"), aliases.c.alias == sa.bindparam("alias"))
 )
 _GET = sa.select(registrations).where(_HERE, _ROW)
+_OLDEST_WAITING = (
+    sa.select(registrations.c.created_at)
+    .where(_HERE, registrations.c.state == State.WAITING)
+    .order_by(registrations.c.id)
+    .limit(1)
+)
 _COUNTS = sa.select(registrations.c.state, sa.func.count()).where(_HERE).group_by(registrations.c.state)
 _LATEST = sa.select(registrations).where(_HERE).order_by(registrations.c.id.desc()).limit(_MOST)
 

@@ -73,6 +73,8 @@ def issued(certificate: Path, key: Path) -> Issued:
 class Certificate:
     """`context` serves new connections with what was last found good; `error` is why newer files are not used.
 
+    `ends_at` is when it ends (Unix s), None where it does not tell.
+
     Raises ConfigError where the files don't serve at the start.
     """
 
@@ -87,6 +89,7 @@ class Certificate:
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(self._words(error)) from error
         self.error = ""
+        self.ends_at = self._end()
 
     async def run(self, every: float = LOOK_EVERY) -> None:
         """Keep watch, for ever."""
@@ -109,12 +112,20 @@ class Certificate:
             _log.error("certificate_not_renewed", error=self.error, consequence="the former one stays in use")
             return
         self.error = ""
+        self.ends_at = self._end()
         _log.info("certificate_renewed", file=str(self._certificate))
 
     def _loaded(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self._certificate, self._key, password=_no_password)
         return context
+
+    def _end(self) -> float | None:
+        """When it ends (Unix s); None where it does not tell."""
+        try:
+            return issued(self._certificate, self._key or self._certificate).ends_at
+        except (OSError, KeyError, ValueError):
+            return None
 
     def _look(self) -> _Mark:
         return tuple(_mark(path) for path in (self._certificate, self._key) if path is not None)

@@ -213,6 +213,8 @@ class Face:
             originates=self.clicks.results,
             autodistributions=self.autodistribution.results,
             webhooks=self.webhooks.results,
+            started_at=self._begun_at,
+            certificates={name: one.ends_at for name, one in self._certificates.items() if one.ends_at is not None},
         )
         text = await asyncio.to_thread(self._metrics.text, figures)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
@@ -227,6 +229,7 @@ class Face:
             "node": self._config.node.name,
             "started_at": int(self._begun_at),
             "registering_stopped_by": health.registering_stopped_by,
+            "troubles": health.troubles,
             "live_calls": health.live_calls,
             "registrations": health.registrations,
             "originate": dict(self.clicks.results),

@@ -11,16 +11,21 @@ from aiohttp import web
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`capturing_fault` is why no calls are heard, or empty; `registering_stopped_by` is what a person must mend."""
+    """`capturing_fault` is why no calls are heard, or empty; `registering_stopped_by` is what a person must mend.
+
+    `troubles` is what would cost calls if the daemon ended now, such as a full disk; each line ends with its remedy.
+    """
 
     capturing_fault: str
     registering_stopped_by: tuple[str, ...]
     live_calls: int
     registrations: dict[str, int]
+    troubles: tuple[str, ...] = ()
 
     def body(self) -> dict[str, Any]:
         facts = asdict(self)
-        return {"status": "failing" if self.capturing_fault else "ok", **facts}
+        status = "failing" if self.capturing_fault else "degraded" if self.troubles else "ok"
+        return {"status": status, **facts}
 
 
 def health_routes(health: Callable[[], Awaitable[Health]]) -> list[web.RouteDef]:

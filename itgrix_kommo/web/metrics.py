@@ -37,6 +37,16 @@ class Figures:
     live_calls: int = 0
     ended_calls: int = 0
     registrations: Mapping[str, int] = field(default_factory=dict)
+    oldest_waiting: float = 0.0
+    registering: bool = False
+    """Whether Kommo's account is in order, so that calls may be registered."""
+    calls_held: int = 0
+    journal_held_bytes: int = 0
+    disk_free: int | None = None
+    """Bytes on the disk of the daemon's data; None where that can't be told."""
+    started_at: float = 0.0
+    certificates: Mapping[str, float] = field(default_factory=dict)
+    """By listener, when its certificate ends, in Unix seconds."""
     ami_messages: int = 0
     ami_events: int = 0
     ami_connections: int = 0
@@ -55,6 +65,18 @@ class Figures:
         yield _gauge("itgrix_live_calls", "Calls that go on.", "", [("", self.live_calls)])
         yield _counter("itgrix_ended_calls", "Calls that ended.", "", [("", self.ended_calls)])
         yield _gauge("itgrix_registrations", "Kept registrations.", "state", self.registrations.items())
+        yield _gauge(
+            "itgrix_oldest_waiting_seconds", "Since the oldest call in line ended.", "", [("", self.oldest_waiting)]
+        )
+        yield _gauge("itgrix_registering", "Whether calls may be registered.", "", [("", self.registering)])
+        yield _gauge("itgrix_calls_held", "Ended calls that could not be kept yet.", "", [("", self.calls_held)])
+        yield _gauge(
+            "itgrix_journal_held_bytes", "Journal that could not be written yet.", "", [("", self.journal_held_bytes)]
+        )
+        free = [] if self.disk_free is None else [("", self.disk_free)]
+        yield _gauge("itgrix_disk_free_bytes", "Room on the disk of the daemon's data.", "", free)
+        yield _gauge("itgrix_start_time_seconds", "When the daemon was started.", "", [("", self.started_at)])
+        yield _gauge("itgrix_certificate_end_time_seconds", "When it ends.", "listener", self.certificates.items())
         yield _counter("itgrix_ami_messages", "Messages Asterisk sent.", "", [("", self.ami_messages)])
         yield _counter("itgrix_ami_events", "Events that were of use.", "", [("", self.ami_events)])
         yield _counter("itgrix_ami_connections", "Logins at Asterisk.", "", [("", self.ami_connections)])

@@ -351,11 +351,16 @@ def _progress() -> dict[str, Any]:
 
 def _health() -> dict[str, Any]:
     return _object(
-        status={"enum": ["ok", "failing"]},
+        status={"enum": ["ok", "degraded", "failing"]},
         capturing_fault={"type": "string"},
         registering_stopped_by={"type": "array", "items": {"type": "string"}},
         live_calls={"type": "integer"},
         registrations={"type": "object", "additionalProperties": {"type": "integer"}},
+        troubles={
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "What would cost calls if the daemon ended now, such as a full disk.",
+        },
     )
 
 

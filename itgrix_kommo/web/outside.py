@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from itgrix_kommo.ami.link import AmiLink
 from itgrix_kommo.calls.tracker import Tracker
@@ -15,13 +19,14 @@ from itgrix_kommo.kommo.transport import Transport
 from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.service_manager import Condition
+from itgrix_kommo.storage.journal import Journal
 from itgrix_kommo.storage.registrations import Registrations
 from itgrix_kommo.web.health import Health
 from itgrix_kommo.web.metrics import Figures, HookRecord
 from itgrix_kommo.web.status import Grade, Part
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Outside:
     link: AmiLink
     transport: Transport
@@ -31,11 +36,18 @@ class Outside:
     phonebook: Phonebook
     capture: Capture
     tracker: Tracker
+    journal: Journal
+    home: Path
     subscription: Subscription | None = None
     _storage_error: str = ""
 
     def parts(self) -> Mapping[str, Callable[[], Part]]:
-        parts = {"asterisk": self._asterisk, "kommo": self._kommo, "storage": self._storage}
+        parts = {
+            "asterisk": self._asterisk,
+            "kommo": self._kommo,
+            "storage": self._storage,
+            "journal": self._journal,
+        }
         return parts if self.subscription is None else {**parts, "webhooks": self._webhooks}
 
     def condition(self) -> Condition:
@@ -50,6 +62,7 @@ class Outside:
             registering_stopped_by=tuple(self.gate.stops()),
             live_calls=len(self.tracker.calls),
             registrations=await self._counts(),
+            troubles=tuple(self._troubles()),
         )
 
     async def figures(self) -> Figures:
@@ -59,6 +72,11 @@ class Outside:
             live_calls=len(self.tracker.calls),
             ended_calls=self.capture.calls_ended,
             registrations=await self._counts(),
+            oldest_waiting=await self._oldest_waiting(),
+            registering=self.gate.is_open,
+            calls_held=self.capture.calls_held,
+            journal_held_bytes=self.journal.held_bytes,
+            disk_free=await asyncio.to_thread(_free, self.home),
             ami_messages=status.messages,
             ami_events=status.events,
             ami_connections=status.connections,
@@ -81,6 +99,27 @@ class Outside:
             return {}
         self._storage_error = ""
         return {state.value: count for state, count in counts.items()}
+
+    async def _oldest_waiting(self) -> float:
+        """Seconds since the oldest registration in line was kept; none counts as 0, and so does what can't be told."""
+        try:
+            kept_at = await self.registrations.oldest_waiting()
+        except StorageError as error:
+            self._storage_error = str(error)
+            return 0.0
+        return 0.0 if kept_at is None else max(time.time() - kept_at, 0.0)
+
+    def _troubles(self) -> Iterator[str]:
+        if error := self.capture.keeping_error:
+            yield f"{self.capture.calls_held} ended calls wait in memory, for they can't be kept: {error}"
+        elif self._storage_error:
+            yield self._storage_error
+        if error := self.journal.error:
+            yield (
+                f"the journal can't be written ({error}), {self.journal.held_bytes} bytes of it wait in memory, and a "
+                "crash would forget the calls under way: free disk space (df -h), and let the daemon's user own that "
+                "directory"
+            )
 
     def _capturing_fault(self) -> str:
         status = self.link.status
@@ -127,5 +166,17 @@ class Outside:
         return Part(error, Grade.WARNING if error else Grade.OK, facts={"subscribed": self.subscription.is_there})
 
     def _storage(self) -> Part:
-        error = self._storage_error
-        return Part(error, Grade.ERROR if error else Grade.OK)
+        error = self.capture.keeping_error or self._storage_error
+        return Part(error, Grade.ERROR if error else Grade.OK, facts={"calls_held": self.capture.calls_held})
+
+    def _journal(self) -> Part:
+        error = self.journal.error
+        return Part(error, Grade.ERROR if error else Grade.OK, facts={"held_bytes": self.journal.held_bytes})
+
+
+def _free(home: Path) -> int | None:
+    """Bytes free on the disk of the daemon's data; None where it does not tell."""
+    try:
+        return shutil.disk_usage(home).free
+    except OSError:
+        return None
