@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import unused_port
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from itgrix_kommo.web.status import Grade, Part
 from tests.web_face import PASSWORD, Served, face_of
@@ -87,6 +88,13 @@ class TestCurl:
             behind = ("-u", f"admin:{PASSWORD}", "-H", "X-Forwarded-For: 203.0.113.7", "-H")
             assert (await curl(face, "/status", *behind, "X-Forwarded-Proto: https"))[0] == 200
             assert (await curl(face, "/status", *behind, "X-Forwarded-Proto: http"))[0] == 403
+
+    async def test_who_guesses_does_not_fill_the_log(self, face: Served) -> None:
+        wrong = {"Authorization": "Basic " + base64.b64encode(b"admin:guessed").decode()}
+        with capture_logs() as lines:
+            for _ in range(80):
+                (await face.ask("GET", "/status", headers=wrong)).refuses(401)
+        assert [line["event"] for line in lines].count("admin_refused") == 60
 
 
 class TestDigest:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
@@ -308,6 +309,19 @@ class TestLongReadings:
             async with asyncio.timeout(WITHIN):
                 await calls.ended.wait()
             writer.close()
+
+    async def test_a_daemon_that_stops_ends_it(self, tmp_path: Path) -> None:
+        async with aiohttp.ClientSession() as http:
+            with capture_logs() as lines:
+                async with hanging_face(tmp_path) as (face, calls):
+                    calls.more.release()
+                    asked = http.get(face.url + PATH, params={"id": "1.1"}, headers=ADMIN)
+                    answer = await asyncio.wait_for(asked, WITHIN)
+                told = json.loads(await answer.read())
+            assert len(told["calls"]) == 1
+            assert "the daemon is stopping" in told["error"]
+            assert [line["how"] for line in lines if line["event"] == "read_call_ended"] == ["broken off"]
+            assert not any(line["log_level"] == "error" for line in lines)
 
 
 class TestNoTable:

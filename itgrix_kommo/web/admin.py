@@ -17,6 +17,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from itgrix_kommo.config import Admin
+from itgrix_kommo.web.pace import Lines
 from itgrix_kommo.web.problems import Handler, Refused
 from itgrix_kommo.web.visitors import Network, is_same, visitor_of
 
@@ -42,6 +43,7 @@ class AdminDoor:
         self._now = now
         self._key = secrets.token_bytes(32)
         self._counts: dict[str, int] = {}
+        self._lines = Lines()
 
     def guarding(self, handler: Handler) -> Handler:
         """The handler, for the administrator alone."""
@@ -73,7 +75,8 @@ class AdminDoor:
             if self._basic(rest, self._password):
                 return
         if scheme and not stale:
-            _log.warning("admin_refused", address=visitor.address, scheme=scheme.lower()[:10])
+            facts = {"address": visitor.address, "scheme": scheme.lower()[:10]}
+            self._lines.warn(_log, "admin_refused", self._now(), **facts)
         raise Refused(
             401,
             "this is for the administrator: log in as http.admin says",

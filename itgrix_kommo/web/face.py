@@ -190,6 +190,7 @@ class Face:
                     )
                 )
             stack.callback(self.clicks.end)
+            stack.callback(self.read_call.end)
             yield addresses[0]
 
     def _listeners(self) -> dict[str, Listener]:

@@ -27,6 +27,7 @@ from itgrix_kommo.kommo.consent import (
 )
 from itgrix_kommo.kommo.oauth import REMEDY, Integration
 from itgrix_kommo.log import masked
+from itgrix_kommo.web.pace import Lines
 from itgrix_kommo.web.problems import Handler, Refused
 
 PATH: Final = "/oauth/kommo"
@@ -94,6 +95,7 @@ class OAuthDesk:
         self._on_ended = on_ended
         self._now = now
         self._used: dict[str, float] = {}
+        self._lines = Lines()
 
     def public_routes(self) -> list[web.RouteDef]:
         return [
@@ -117,14 +119,14 @@ class OAuthDesk:
         if "error" in query:
             denied = query["error"] == "access_denied"
             why = "In Kommo it was chosen not to allow it." if denied else "Kommo answered with an error."
-            _log.warning("kommo_access_denied", error=query["error"][:64])
+            self._lines.warn(_log, "kommo_access_denied", self._now(), error=query["error"][:64])
             return _page(403, "Access was not granted", f"{why} Nothing has changed. {_AGAIN}")
         state, code = query.get("state", ""), query.get("code", "")
         if not code and not state:
             return _page(400, "This is where Kommo's answer arrives", f"Nothing is to be seen here. {_AGAIN}")
         wrong = self._wrong(self._integration, query.get("client_id"), query.get("referer"), state, code)
         if wrong:
-            _log.warning("kommo_access_not_taken", reason=wrong)
+            self._lines.warn(_log, "kommo_access_not_taken", self._now(), reason=wrong)
             return _page(400, "This answer is not taken", f"{wrong} Nothing has changed. {_AGAIN}")
         if state in self._used:
             return _page(
@@ -178,7 +180,7 @@ class OAuthDesk:
             raise Refused(400, "account_id: no number of an account")
         signed = is_uninstall_signature(query.get("signature", ""), integration, int(account_id))
         if not signed or client_id != integration.client_id:
-            _log.warning("uninstall_refused", account_id=account_id)
+            self._lines.warn(_log, "uninstall_refused", self._now(), account_id=account_id)
             raise Refused(403, "signature: it is not made with this integration's secret key")
         ours = self._account_id()
         if ours is None:

@@ -27,9 +27,6 @@ HOOK: Final = "process_originate_params"
 MOST_WAITING: Final = 4
 """Requests that wait for news of one click; who asks more often is answered at once."""
 
-MOST_LINES: Final = 60
-"""A minute, on requests that don't even come to a number: nobody has to be known to send them."""
-
 _log = structlog.get_logger(__name__)
 
 
@@ -80,7 +77,7 @@ class ClickToCall:
         self._now = now
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._is_ending = False
-        self._lines = Lines(MOST_LINES)
+        self._lines = Lines()
         self.clicks = Clicks(patience=settings.timeout_s, moved=self._tell)
         self.results: Counter[str] = Counter()
 
@@ -128,12 +125,8 @@ class ClickToCall:
     def turn_away(self, by: str, address: str, refused: Refused) -> None:
         """Note a request that has not come as far as `start`: of somebody unknown, or without sense."""
         self.results["refused"] += 1
-        left_out = self._lines.take(self._now())
-        if left_out is not None:
-            more = {"left_out_before": left_out} if left_out else {}
-            _log.warning(
-                "originate_refused", by=by, address=address, status=refused.status, reason=str(refused), **more
-            )
+        facts = {"by": by, "address": address, "status": refused.status, "reason": str(refused)}
+        self._lines.warn(_log, "originate_refused", self._now(), **facts)
 
     def progress(self, click_id: str, caller: Caller) -> Click | None:
         return self.clicks.get(click_id, caller.name, self._now())

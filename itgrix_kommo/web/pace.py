@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from itgrix_kommo.web.problems import Refused
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 MINUTE: Final = 60.0
 
@@ -50,19 +53,21 @@ class Pace:
 class Lines:
     """So many lines a minute in the log, whatever strangers do."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int = 60) -> None:
         self._most = most
         self._since = -math.inf
         self._written = 0
         self._left_out = 0
 
-    def take(self, now: float) -> int | None:
-        """None: write nothing. Else write, and tell how many lines were left out before this one."""
+    def warn(self, log: FilteringBoundLogger, event: str, now: float, **facts: object) -> None:
+        """Write one more, and how many were left out before it; or leave it out."""
         if now - self._since >= MINUTE:
             self._since, self._written = now, 0
         if self._written >= self._most:
             self._left_out += 1
-            return None
+            return
         self._written += 1
-        left_out, self._left_out = self._left_out, 0
-        return left_out
+        if self._left_out:
+            facts["left_out_before"] = self._left_out
+            self._left_out = 0
+        log.warning(event, **facts)

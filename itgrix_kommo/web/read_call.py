@@ -115,6 +115,13 @@ def told(counts: Mapping[Fate, int]) -> dict[str, int]:
     return {fate.value.replace(" ", "_"): count for fate, count in counts.items()}
 
 
+class _Ending(Exception):
+    """The door is about to close."""
+
+    def __str__(self) -> str:
+        return "the daemon is stopping: ask again when it runs, it goes on from here"
+
+
 class ReadCallDesk:
     """`past` is None where no database of the PBX is configured; `zone` is the PBX's."""
 
@@ -130,7 +137,12 @@ class ReadCallDesk:
         self._trusted = trusted
         self._zone = zone
         self._now = now
+        self._is_ending = False
         self.going: Reading | None = None
+
+    def end(self) -> None:
+        """Let the reading that goes on come to its end: the door is about to close."""
+        self._is_ending = True
 
     def routes(self, guarding: Callable[[Handler], Handler]) -> list[web.RouteDef]:
         # A GET that does something is the vendor's; a HEAD of it does nothing.
@@ -175,7 +187,7 @@ class ReadCallDesk:
                 async with aclosing(reads):
                     await self._tell(request, answer, reads, reading)
             how = "read"
-        except StorageError as failure:
+        except (StorageError, _Ending) as failure:
             error = masked(str(failure))
             if not answer.prepared:
                 raise Refused(503, error) from None
@@ -193,7 +205,7 @@ class ReadCallDesk:
     ) -> None:
         """The calls of one JSON document, line by line; its end is another's."""
         before = _BEGIN
-        async with aclosing(_beating(reads, request)) as beating:
+        async with aclosing(self._beating(reads, request)) as beating:
             async for read in beating:
                 if read is None:
                     await _write(request, answer, "\n")
@@ -202,28 +214,33 @@ class ReadCallDesk:
                 reading.counts[read.fate] += 1
                 before = ",\n"
 
+    async def _beating(self, reads: AsyncIterator[Read], request: web.Request) -> AsyncGenerator[Read | None]:
+        """The same, and None for every `BEAT` seconds without one.
 
-async def _beating(reads: AsyncIterator[Read], request: web.Request) -> AsyncGenerator[Read | None]:
-    """The same, and None for every `BEAT` seconds without one. Raises ConnectionResetError once nobody listens."""
-    loop = asyncio.get_running_loop()
-    while True:
-        following, beat_at = asyncio.ensure_future(_next(reads)), loop.time() + BEAT
-        try:
-            while not (await asyncio.wait({following}, timeout=LOOK))[0]:
-                if request.transport is None or request.transport.is_closing():
-                    raise ConnectionResetError
-                if loop.time() >= beat_at:
-                    beat_at += BEAT
-                    yield None
-        finally:
-            if not following.done():
-                following.cancel()
-                with suppress(asyncio.CancelledError):
-                    await following
-        read = following.result()
-        if read is None:
-            return
-        yield read
+        Raises ConnectionResetError once nobody listens, _Ending once nobody may.
+        """
+        loop = asyncio.get_running_loop()
+        while not self._is_ending:
+            following, beat_at = asyncio.ensure_future(_next(reads)), loop.time() + BEAT
+            try:
+                while not (await asyncio.wait({following}, timeout=LOOK))[0]:
+                    if request.transport is None or request.transport.is_closing():
+                        raise ConnectionResetError
+                    if self._is_ending:
+                        raise _Ending
+                    if loop.time() >= beat_at:
+                        beat_at += BEAT
+                        yield None
+            finally:
+                if not following.done():
+                    following.cancel()
+                    with suppress(asyncio.CancelledError, StorageError):
+                        await following
+            read = following.result()
+            if read is None:
+                return
+            yield read
+        raise _Ending
 
 
 async def _next(reads: AsyncIterator[Read]) -> Read | None:
