@@ -7,6 +7,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -74,6 +75,16 @@ class TestWriting:
         chronicle.flush()
         (line,) = everything(tmp_path / "chronicle")
         assert (line["error"], line["of"]) == ("ZeroDivisionError('mine')", "/x")
+
+    def test_what_json_can_not_hold_does_not_break_who_logs_it(self, chronicle: Chronicle, tmp_path: Path) -> None:
+        itself: dict[Any, Any] = {("a", "b"): 1}
+        chronicle.hear("info", {"event": "a", "call_id": "1.1", "body": itself})
+        itself["itself"] = itself
+        chronicle.hear("info", {"event": "b", "call_id": "1.1", "body": itself})
+        chronicle.flush()
+        first, second = everything(tmp_path / "chronicle")
+        assert (first["event"], second["event"]) == ("a", "b")
+        assert "('a', 'b'): 1" in str(second["facts"])
 
 
 class TestFollowingTheLog:

@@ -154,11 +154,14 @@ class TestFullDisk:
             await host.until(lambda: host.logged("journal_not_written"))
             await host.until(lambda: len(host.logged("call_ended")) == 3)
             await host.until(lambda: host.logged("call_not_kept"))
-            assert (await host.health())["status"] == "ok"
+            health = await host.health()
+            assert (health["status"], health["capturing_fault"]) == ("degraded", "")
+            assert "of it wait in memory" in " ".join(health["troubles"])
             assert host.account.calls == []
             resource.prlimit(host.pid, resource.RLIMIT_FSIZE, limits)
             await host.until(lambda: host.logged("journal_written_again"))
             await host.until(lambda: len(host.account.calls) == 2)
+            assert (await host.health())["troubles"] == []
             assert {one["standing"] for one in await host.json("calls", "list")} == {"done", "skipped"}
             trace = await host.json("calls", "show", host.account.calls[0].params["uniq"], "--events")
             assert trace["events"][0]["headers"]["Event"] == "Newchannel"

@@ -106,6 +106,8 @@ class Casebook:
     async def find(self, name: str) -> Case | None:
         """The call of this linkedid, uniqueid or registration id; None where nothing is known of it."""
         row = await self._row(name)
+        if row is None and "-" in name:
+            row = await self._row(name.partition("-")[2])  # as Kommo has it from one of several nodes
         if row is not None:
             call = CALL.validate_python(row.call)
             early = await self._registrations.by_call(call.id + EARLY)

@@ -46,6 +46,9 @@ MOST_HELD = 10_000
 """Lines that wait in memory while the disk is full; beyond them lines are let go, for the row has what matters."""
 
 DAY = 86_400.0
+LONGEST = 10_000
+"""Characters of facts that JSON can't hold."""
+
 LATE = 60.0
 """Seconds by which a line may stand in the file of the day after its own."""
 
@@ -87,7 +90,11 @@ class Chronicle:
         if event.get("exc_info"):
             facts["error"] = repr(sys.exc_info()[1])
         record = {"at": round(self._now(), 3), "call_id": call_id or "", "event": event["event"], "level": level}
-        text = log.masked(_encode(record | facts))
+        try:
+            text = _encode(record | facts)
+        except (TypeError, ValueError, RecursionError):
+            text = _encode(record | {"facts": repr(facts)[:LONGEST]})
+        text = log.masked(text)
         if not self._is_due:
             self._write_soon()
         if len(self._held) < MOST_HELD:
