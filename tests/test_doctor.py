@@ -21,6 +21,7 @@ from itgrix_kommo.sandbox.faults import Fault
 from itgrix_kommo.storage.database import Database
 from tests.ami_server import REFUSED, SUCCESS, UNKNOWN, AmiServer, listing
 from tests.doctor_house import NOBODY, House, certificate, folder, furnish, give_to_nobody, phone, pong
+from tests.kommo_account import connect
 from tests.pbx_tables import SQLITE, fill, run
 
 
@@ -146,7 +147,7 @@ class TestAsterisk:
         async with listening(b"") as port:
             house.settings["ami"]["port"] = port
             found = await house.fault("Asterisk", "reach")
-            assert (await house.fault("Asterisk", "login")).words.startswith("no login: nobody at")
+            assert (await house.one("Asterisk", "login")).words == "Asterisk is not reached"
         assert found.words == f"127.0.0.1:{port} takes the connection and says nothing"
         assert "if Asterisk itself hangs, restart it" in found.remedy
 
@@ -266,6 +267,7 @@ class TestKommo:
         found = await house.fault("Kommo", "reach")
         assert "can't be reached" in found.words
         assert "curl -I" in found.remedy
+        assert (await house.one("Kommo", "token")).words == "Kommo can't be reached"
         assert (await house.one("Kommo", "users")).words == "the account can't be asked"
 
     async def test_a_name_that_is_not_known(self, house: House) -> None:
@@ -367,6 +369,19 @@ class TestKommo:
         house.settings["kommo"]["requests_per_second"] = 7
         found = await house.warning("Kommo", "rate")
         assert found.remedy == "set kommo.requests_per_second to 6 unless nothing else does"
+
+    async def test_webhooks(self, house: House) -> None:
+        house.sandbox.account.switches.requests_per_second = 100  # three examinations within a second
+        house.settings["kommo"]["webhook_secret"] = "webhook-s3cr3t"
+        house.settings["recordings"]["public_url"] = "https://pbx.example.com"
+        found = await house.warning("Kommo", "webhooks")
+        assert found.words == "Kommo tells this daemon of no changes"
+        assert "systemctl restart itgrix_amo" in found.remedy
+        async with connect(house.sandbox) as client:
+            await client.subscribe("https://pbx.example.com/webhooks/kommo/webhook-s3cr3t", ["update_contact"])
+        assert (await house.one("Kommo", "webhooks")).verdict is Verdict.OK
+        house.sandbox.account.disable_webhooks()
+        assert "has switched our webhook off" in (await house.warning("Kommo", "webhooks")).words
 
     def test_a_token_tells_its_end(self) -> None:
         assert kommo.end_of("e30.eyJleHAiOjE4MDAwMDAwMDB9.c2ln") == 1_800_000_000
@@ -715,6 +730,17 @@ class TestDatabase:
         found = await house.warning("PBX database", "rows")
         assert found.words == "the newest row is 9 days old"
         assert "cel show status" in found.remedy
+
+
+class TestNodes:
+    async def test_their_database_is_away(self, house: House) -> None:
+        url = f"postgresql+asyncpg://itgrix:shared-s3cr3t@127.0.0.1:{unused_port()}/itgrix"
+        house.settings["storage"]["shared_url"] = url
+        found = await house.fault("nodes", "database")
+        assert "storage.shared_url: the shared database failed" in found.words
+        assert "systemctl status postgresql" in found.remedy
+        assert "shared-s3cr3t" not in str(found)
+        assert (await house.one("nodes", "clock")).verdict is Verdict.SKIPPED
 
 
 class TestConfiguration:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from itgrix_kommo.config import Config
-from itgrix_kommo.doctor import asterisk, database, hooks, kommo, recordings, storage, web
+from itgrix_kommo.doctor import asterisk, database, hooks, kommo, nodes, recordings, storage, web
 from itgrix_kommo.doctor.examination import Check, Patient, StrayThreads, examine
 from itgrix_kommo.doctor.findings import Finding, Result, Verdict, worst
 
 __all__ = ["Finding", "Patient", "Result", "StrayThreads", "Verdict", "checks", "examination", "examine", "worst"]
 
 
-_ROOMS = (storage, web, asterisk, kommo, database, hooks, recordings)
+_ROOMS = (storage, nodes, web, asterisk, kommo, database, hooks, recordings)
 
 
 def checks(patient: Patient) -> list[Check]:

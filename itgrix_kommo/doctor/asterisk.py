@@ -22,7 +22,7 @@ from itgrix_kommo.calls import events as ev
 from itgrix_kommo.config import Ami, Config, Employee
 from itgrix_kommo.doctor.clock import judge_clock
 from itgrix_kommo.doctor.examination import Check, Patient, Shared
-from itgrix_kommo.doctor.findings import Finding, count, fault, ok, skipped, split, warning
+from itgrix_kommo.doctor.findings import Finding, Verdict, count, fault, ok, skipped, split, warning
 from itgrix_kommo.errors import AmiActionFailed, AmiError, AmiLoginRefused, AmiUnavailable
 
 GROUP: Final = "Asterisk"
@@ -97,9 +97,10 @@ class Phone(NamedTuple):
 def checks(patient: Patient) -> list[Check]:
     config = patient.config
     line = patient.share(lambda: patient.stack.enter_async_context(_logged_in(config.ami)))
+    reached = patient.share(partial(reach, config.ami))
     return [
-        Check(GROUP, "reach", partial(reach, config.ami)),
-        Check(GROUP, "login", partial(login, config.ami, line)),
+        Check(GROUP, "reach", reached.get),
+        Check(GROUP, "login", partial(login, config.ami, line, reached)),
         Check(GROUP, "version", partial(version, line)),
         Check(GROUP, "answers", partial(answers, line)),
         Check(GROUP, "clock", partial(clock, line)),
@@ -187,13 +188,15 @@ def unreached(ami: Ami, place: str, error: OSError) -> Finding:
             )
 
 
-async def login(ami: Ami, line: Shared[Line]) -> Finding:
+async def login(ami: Ami, line: Shared[Line], reached: Shared[Finding]) -> Finding:
     try:
         await line.get()
     except AmiLoginRefused as error:
         words, remedy = split(str(error))
         return fault(words, f"{remedy}; after a change there type {RELOAD}")
     except AmiUnavailable as error:
+        if (await reached.get()).verdict is Verdict.FAULT:
+            return skipped("Asterisk is not reached")
         return fault(f"no login: {error}", "mend what is told above, or look into Asterisk's log")
     return ok(f"{ami.username} is let in")
 
@@ -409,10 +412,10 @@ def judge_employees(config: Config, phones: Mapping[str, Phone]) -> list[Finding
             found.append(problem)
         else:
             good += 1
-    found.sort(key=lambda finding: finding.verdict != "fault")
+    found.sort(key=lambda finding: finding.verdict is not Verdict.FAULT)
     if len(found) > MOST_LINES:
         rest = len(found) - MOST_LINES + 1
-        kind = warning if all(one.verdict == "warning" for one in found[MOST_LINES - 1 :]) else fault
+        kind = warning if all(one.verdict is Verdict.WARNING for one in found[MOST_LINES - 1 :]) else fault
         found[MOST_LINES - 1 :] = [
             kind(f"{rest} more are like that", "type itgrix-kommo check again when these are mended")
         ]

@@ -105,10 +105,11 @@ async def examine(checks: Sequence[Check]) -> list[Result]:
 
 async def _examined(check: Check) -> list[Result]:
     try:
-        async with asyncio.timeout(check.within):
+        async with asyncio.timeout(check.within) as patience:
             found = await check.run()
     except TimeoutError:
-        found = fault(f"no answer within {check.within:g} s", check.late)
+        words = f"no answer within {check.within:g} s" if patience.expired() else "no answer in time"
+        found = fault(words, check.late)
     except NotThereError as error:
         found = skipped(str(error))
     except Exception as error:  # noqa: BLE001 (a fault of ours in one check must not cost the other lines)

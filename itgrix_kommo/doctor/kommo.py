@@ -1,4 +1,4 @@
-"""Kommo: whether it can be reached, takes our token, and has what the configuration refers to. Four reads in all."""
+"""Kommo: whether it can be reached, takes our token, and has what the configuration refers to. A few reads in all."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from itgrix_kommo.kommo.checks import Problem, judge_phone_field, judge_pipeline
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import MOST_PER_SECOND, Limiter
 from itgrix_kommo.kommo.models import Account, Pipeline
+from itgrix_kommo.kommo.subscription import PATH
 from itgrix_kommo.kommo.transport import USER_AGENT, LongLivedToken, Transport
 
 GROUP: Final = "Kommo"
@@ -75,12 +76,13 @@ def checks(patient: Patient) -> list[Check]:
     return [
         Check(GROUP, "reach", partial(reach, greeting)),
         Check(GROUP, "clock", partial(clock, greeting)),
-        Check(GROUP, "token", partial(token, config, account)),
+        Check(GROUP, "token", partial(token, config, account, greeting)),
         Check(GROUP, "rate", partial(rate, config.kommo)),
         Check(GROUP, "users", partial(users, config, account)),
         Check(GROUP, "phone field", partial(phone_field, account)),
         Check(GROUP, "pipeline", partial(pipeline, config.business, account, pipelines)),
         Check(GROUP, "tasks", partial(tasks, config.business, account)),
+        *([Check(GROUP, "webhooks", partial(webhooks, config, account))] if config.kommo.webhook_secret else []),
     ]
 
 
@@ -170,7 +172,7 @@ async def _access_token(config: Config) -> str:
     return grant.access_token
 
 
-async def token(config: Config, account: Shared[Open]) -> list[Finding]:
+async def token(config: Config, account: Shared[Open], greeting: Shared[Greeting]) -> list[Finding]:
     kommo = config.kommo
     given = kommo.access_token.get_secret_value() if kommo.access_token is not None else ""
     ends_at = end_of(given)
@@ -179,6 +181,8 @@ async def token(config: Config, account: Shared[Open]) -> list[Finding]:
     try:
         found = (await account.get()).account
     except (ConfigError, StorageError, KommoError) as error:
+        if isinstance(error, KommoUnreachable):
+            await greeting.needed("Kommo can't be reached")
         return [judge_refusal(error, by_hand=bool(given))]
     soon = ends_at is not None and ends_at - time.time() < ENDS_SOON
     who = f"account {found.name or found.subdomain} ({found.id}) takes it"
@@ -300,6 +304,35 @@ def judge_task_type(wanted: int, kinds: Collection[int]) -> Finding:
         known = ", ".join(map(str, sorted(kinds)))
         return fault(f"the account has no task type {wanted}", f"set business.tasks.task_type to one of {known}")
     return ok(f"call-back tasks are of type {wanted}")
+
+
+async def webhooks(config: Config, account: Shared[Open]) -> Finding:
+    """Whether Kommo tells us of changes; the daemon subscribes by itself."""
+    url, secret = config.recordings.public_url, config.kommo.webhook_secret
+    if url is None or secret is None:
+        return warning(
+            "kommo.webhook_secret is given, but no public address that Kommo could tell anything",
+            "set recordings.public_url, or take kommo.webhook_secret out",
+        )
+    client = (await _of(account)).client
+    try:
+        known = await client.webhooks()
+    except KommoForbidden as error:
+        return warning(split(str(error))[0], "use an administrator's token, or take kommo.webhook_secret out")
+    except KommoError as error:
+        return fault(*split(str(error)))
+    ours = url.rstrip("/") + PATH + secret.get_secret_value()
+    found = [one for one in known if one.destination == ours]
+    if not found:
+        return warning(
+            "Kommo tells this daemon of no changes", "type systemctl restart itgrix_amo: it subscribes itself"
+        )
+    if all(one.disabled for one in found):
+        return warning(
+            "Kommo has switched our webhook off, for it was not answered",
+            "see the line of the public link, then type systemctl restart itgrix_amo: it subscribes anew",
+        )
+    return ok("Kommo tells this daemon of changes")
 
 
 def _findings(problems: Sequence[Problem]) -> list[Finding]:
