@@ -213,6 +213,9 @@ class Line:
     async def counts(self) -> dict[State, int]:
         return {State.WAITING: self.waiting}
 
+    async def horizon(self) -> float:
+        return 0.0
+
     async def keep(self, _: NewRegistration) -> int:
         self.kept.append(self.waiting)
         return len(self.kept)

@@ -162,7 +162,7 @@ class OAuthDesk:
             if error.remedy is Remedy.RETRY:
                 del self._used[state]  # the code may still be good: the same page may be asked for again
                 return _page(502, "Kommo could not be asked", f"{words}. Reload this page in a moment.")
-            return _page(400, "Kommo did not accept its own answer", f"{words}. {_AGAIN}")
+            return _page(400, "Access could not be granted", f"{words}. {_AGAIN}")
         self._on_granted()
         return _page(
             200,

@@ -29,7 +29,7 @@ _WORDS: Final = {
 }
 _PAGES: Final = {
     200: "Access is granted.",
-    400: "This is no answer that we asked for, or Kommo takes its code no more.",
+    400: "This is no answer that we asked for, or Kommo does not take its code.",
     403: "A person chose not to grant it.",
     404: "No grant is wanted as this is configured.",
     409: "This very answer was used before.",
