@@ -363,6 +363,21 @@ class TestTrouble:
         row = await office.keep()
         assert (await office.reaches(row, State.SKIPPED)).reason == "no entity"
 
+    async def test_a_client_who_is_to_be_forgotten_is_let_go_in_mid_walk(self, office: Office) -> None:
+        office.sandbox.faults.add(Fault(effect="hang", method="POST", path="/api/v4/contacts"))
+        row = await office.keep()
+        async with asyncio.timeout(WITHIN):
+            while office.sandbox.faults.armed:
+                await asyncio.sleep(0.01)
+        await office.registrations.close(row, State.SKIPPED, reason="erased")
+        async with asyncio.timeout(WITHIN):
+            await office.delivery.let_go(["+79990000001", "+79990000002"])
+        found = await office.registrations.get(row)
+        assert found is not None
+        assert (found.state, found.reason) == (State.SKIPPED, "erased")
+        await office.reaches(await office.keep(2, "+79990000002"), State.DONE)
+        assert len(office.sandbox.account.calls) == 1
+
     async def test_cancelled_in_mid_walk_it_is_taken_up_again(self, tmp_path: Path) -> None:
         async with an_office(tmp_path) as office:
             office.sandbox.faults.add(Fault(effect="hang", method="GET", path="/api/v4/contacts", seconds=5))
