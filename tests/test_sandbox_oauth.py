@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer, unused_port
 from yarl import URL
 
-from itgrix_kommo.sandbox import Sandbox
+from itgrix_kommo.sandbox import ManualClock, Sandbox, SandboxOptions
 from tests.test_sandbox import ANN, PROBLEM, Answer, Api, opened
 
 if TYPE_CHECKING:
@@ -161,3 +164,38 @@ class TestRotation:
         api.sandbox.tokens.revoke_all()
         assert (await api.get("/v4/account", token=pair["access_token"])).status == 401
         assert (await refreshed(api, pair["refresh_token"])).status == 401
+
+
+def hooked(url: str) -> SandboxOptions:
+    return SandboxOptions(uninstall_hook=url, clock=ManualClock())
+
+
+class TestUninstalling:
+    async def test_the_hook_is_told_with_a_signature_and_the_tokens_end(self) -> None:
+        told: list[web.Request] = []
+
+        async def hear(request: web.Request) -> web.Response:
+            told.append(request)
+            return web.Response()
+
+        app = web.Application()
+        app.router.add_get("/hook", hear)
+        async with (
+            TestServer(app) as server,
+            opened(SandboxOptions(uninstall_hook=str(server.make_url("/hook")))) as api,
+        ):
+            answer = await api.post("/sandbox/uninstall", {})
+            assert answer.body["status"] == 200
+            options = api.sandbox.options
+            message = f"{options.client_id}|{options.account_id}".encode()
+            assert dict(told[0].query) == {
+                "client_uuid": options.client_id,
+                "account_id": str(options.account_id),
+                "signature": hmac.digest(options.client_secret.encode(), message, "sha256").hex(),
+            }
+            assert told[0].headers["User-Agent"] == "amoService-oAuth-Code-Sender/1.0"
+            assert (await api.get("/v4/account")).status == 401
+
+    async def test_nobody_hears_it(self) -> None:
+        async with opened(hooked(f"http://127.0.0.1:{unused_port()}/")) as api:
+            assert (await api.post("/sandbox/uninstall", {})).body["status"] == 0
