@@ -182,7 +182,7 @@ class TestUninstalling:
         app.router.add_get("/hook", hear)
         async with (
             TestServer(app) as server,
-            opened(SandboxOptions(uninstall_hook=str(server.make_url("/hook")))) as api,
+            opened(hooked(str(server.make_url("/hook")))) as api,
         ):
             answer = await api.post("/sandbox/uninstall", {})
             assert answer.body["status"] == 200
