@@ -157,6 +157,25 @@ class TestAsterisk:
         found = await house.fault("Asterisk", "answers")
         assert "did not answer Ping" in found.words
 
+    async def test_it_hangs_at_one_question(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(asterisk, "CONNECT_WITHIN", 0.5)
+        house.asterisk.answers["ShowDialPlan"] = None
+        found = await house.fault("Asterisk", "dialplan")
+        assert found.words.startswith("Asterisk did not answer ShowDialPlan within 0.5 s")
+        assert "itgrix-kommo check again" in found.remedy
+
+    async def test_its_lists_are_rubbish(self, house: House) -> None:
+        odd = phone("101\x1b[2J").replace("DeviceState: Not in use", "DeviceState: " + "x" * 5000)
+        house.asterisk.answers["PJSIPShowEndpoints"] = listing("EndpointListComplete", odd, "Event: EndpointList\r\n")
+        house.asterisk.answers["ListCommands"] = "Response: Success\r\nActionID: {id}\r\n: \r\n\r\n"
+        house.asterisk.answers["CoreSettings"] = "Response: Success\r\nActionID: {id}\r\nAsteriskVersion: \x00\r\n\r\n"
+        house.asterisk.answers["Ping"] = "Response: Success\r\nActionID: {id}\r\nTimestamp: noon\r\n\r\n"
+        results = {one.name: one.finding for one in await house.examined() if one.group == "Asterisk"}
+        assert "has no phone" in results["employees"].words
+        assert results["rights"].verdict is Verdict.FAULT
+        assert "calls itself" in results["version"].words
+        assert results["clock"].words == "Asterisk does not tell its time"
+
     async def test_no_tls_where_tls_is_wanted(self, house: House) -> None:
         house.settings["ami"]["tls"] = True
         found = await house.fault("Asterisk", "reach")
@@ -172,10 +191,11 @@ class TestAsterisk:
         assert "asterisk -rx 'manager reload'" in found.remedy
 
     async def test_write_lacks_originate(self, house: House) -> None:
-        house.asterisk.answers["ListCommands"] = "Response: Success\r\nActionID: {id}\r\nFilter: x\r\nSetvar: x\r\n\r\n"
+        offered = "Filter: x\r\nSetvar: x\r\nStatus: x\r\nShowDialPlan: x\r\n"
+        house.asterisk.answers["ListCommands"] = f"Response: Success\r\nActionID: {{id}}\r\n{offered}\r\n"
         house.asterisk.answers["Originate"] = REFUSED
         found = await house.fault("Asterisk", "rights")
-        assert "originate: click-to-call can dial nobody" in found.words
+        assert found.words == "write lacks originate: click-to-call can dial nobody"
         assert "write = system,call,originate,reporting" in found.remedy
         assert "[itgrix]" in found.remedy
 
@@ -183,7 +203,10 @@ class TestAsterisk:
         monkeypatch.setattr(asterisk, "HEAR_WITHIN", 0.2)
         house.asterisk.answers["Originate"] = SUCCESS
         found = await house.fault("Asterisk", "events")
-        assert "events of the class call do not come" in found.words
+        assert (
+            found.words
+            == "events of the class call do not come, though they were provoked: calls go unheard, or in part"
+        )
         assert "read = system,call,dialplan,agent,cel" in found.remedy
 
     async def test_read_lacks_agent(self, house: House) -> None:
@@ -191,7 +214,8 @@ class TestAsterisk:
             "Response: Success\r\nActionID: {id}\r\nMessage: Command output follows\r\n"
             "Output:          read perm: system,call,dialplan\r\n\r\n"
         )
-        assert "class agent" in (await house.fault("Asterisk", "events")).words
+        found = await house.fault("Asterisk", "events")
+        assert found.words == "read lacks agent: who waits in a queue goes unheard"
 
     async def test_no_filter_is_taken(self, house: House) -> None:
         house.asterisk.answers["Filter"] = REFUSED
@@ -627,7 +651,21 @@ class TestCustomizations:
         found = await house.fault("customizations", "files")
         assert "it has no function need_registration(params)" in found.words
 
-    async def test_a_program_without_its_interpreter(self, house: House) -> None:
+    async def test_python_that_can_not_be_compiled(self, house: House) -> None:
+        self.put(house, "need_registration.py", "return {}\ndef need_registration(params): ...\n")
+        assert "'return' outside function" in (await house.fault("customizations", "files")).words
+
+    @pytest.mark.parametrize("text", ["#!/usr/bin/env -S LANG=C sh -e\n", "#!/bin/sh -e\n", "#! /bin/sh\n"])
+    async def test_programs_with_an_interpreter(self, house: House, text: str) -> None:
+        self.put(house, "post_registration", text, 0o755)
+        assert (await house.one("customizations", "files")).verdict is Verdict.OK
+
+    @pytest.mark.parametrize("text", ["", "echo {}\n", "#!\n", "#!/usr/bin/env\n"])
+    async def test_programs_without_one(self, house: House, text: str) -> None:
+        self.put(house, "post_registration", text, 0o755)
+        assert "names no interpreter" in (await house.fault("customizations", "files")).words
+
+    async def test_a_program_whose_interpreter_is_not_there(self, house: House) -> None:
         self.put(house, "post_registration", "#!/usr/bin/env ruby-1.9\n", 0o755)
         assert "its interpreter ruby-1.9 is not there" in (await house.fault("customizations", "files")).words
 
@@ -749,6 +787,18 @@ class TestConfiguration:
         path.chmod(0o646)
         found = storage.config_file(path, house.config())
         assert (found[0].verdict, found[0].words) == (Verdict.FAULT, f"everybody may change {path}")
+
+    async def test_a_secret_that_the_daemon_may_not_read(self, house: House) -> None:
+        give_to_nobody(house.directory / "data")
+        secret = house.directory / "ami.secret"
+        secret.write_text("ami-s3cr3t")
+        secret.chmod(0o600)
+        house.settings["ami"]["secret"] = {"file": str(secret)}
+        path = house.write()
+        path.chmod(0o644)
+        (found,) = [one for one in storage.config_file(path, house.config()) if one.verdict is Verdict.FAULT]
+        assert found.words == f"the secret in {secret} can't be read by nobody, who runs the daemon"
+        assert found.remedy == f"type chown nobody {secret}; chmod 600 {secret}"
 
     async def test_a_file_that_the_daemon_may_not_read(self, house: House) -> None:
         give_to_nobody(house.directory / "data")

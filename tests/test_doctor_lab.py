@@ -102,7 +102,7 @@ async def test_what_manager_conf_withholds(lab: Lab, tmp_path: Path) -> None:
         found = await lines(host, ami={**ami, "username": "noread", "secret": "noread-secret"})
         assert found["login"].verdict is Verdict.OK
         assert found["events"].verdict is Verdict.FAULT
-        assert "class call and dialplan and system do not come" in found["events"].words
+        assert "class call and dialplan and system do not come, though" in found["events"].words
         assert "give [noread] in manager.conf read = system,call,dialplan,agent,cel" in found["events"].remedy
 
         found = await lines(host, ami={**ami, "username": "nowrite", "secret": "nowrite-secret"})

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from itgrix_kommo.ami.actions import Reply
 from itgrix_kommo.ami.link import AmiLink
 from itgrix_kommo.ami.settings import AmiSettings, Pace
-from itgrix_kommo.ami.snapshot import ENDPOINT_LISTS
+from itgrix_kommo.ami.snapshot import CHANNEL_LISTS, ENDPOINT_LISTS
 from itgrix_kommo.ami.wanted import EVENT_MASK
 from itgrix_kommo.calls import events as ev
 from itgrix_kommo.config import Ami, Config, Employee
@@ -49,16 +49,16 @@ _NO_CHANNEL: Final = "Itgrix/doctor"
 
 _MAJOR: Final = re.compile(r"(?:certified/|Asterisk )?(\d+)[.-]")
 _PATIENT: Final = 86_400.0
+_BOOTS_WITHIN: Final = 1.5
 _UNREACHABLE: Final = re.compile(r"unavailable|invalid|unknown|unreachable|-none-", re.IGNORECASE)
 
 # What an action that is missing from ListCommands means, by the class of `write` that would bring it.
 _WRITE_NEEDS: Final = (
-    ("call", "Setvar", "calls that began before the daemon are unknown to it"),
+    ("call", "Setvar", "what `read` grants can't be tried"),
     ("originate", "Originate", "click-to-call can dial nobody"),
-    ("reporting", "ShowDialPlan", "neither live channels nor contexts can be listed"),
-    ("system", "Filter", "Asterisk sends everything, which costs both sides time"),
+    ("reporting", "ShowDialPlan", "the dialplan's contexts can't be listed"),
+    ("system", "Filter", "phones can't be listed, and Asterisk sends everything, which costs both sides time"),
 )
-_STOPS: Final = frozenset({"call", "originate"})
 
 
 class Line:
@@ -84,6 +84,15 @@ class Line:
         except TimeoutError:
             return False
         return True
+
+    async def has_booted(self) -> bool:
+        """Whether Asterisk said FullyBooted, or says it now: a login is answered a moment before."""
+        deadline = time.monotonic() + _BOOTS_WITHIN
+        status = self.link.status
+        while not status.booted and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)  # the link tells nobody when its status changes
+            status = self.link.status
+        return status.booted
 
 
 class Phone(NamedTuple):
@@ -262,8 +271,11 @@ def judge_rights(user: str, offered: Mapping[str, object]) -> Finding:
     if not lacking:
         return ok(f"write has {WRITE_RIGHTS}")
     words = "write lacks " + "; ".join(f"{right}: {why}" for right, why in lacking)
+    is_blind = not any(action in offered for action in CHANNEL_LISTS)
+    if is_blind:
+        words += "; calls that began before the daemon are unknown to it"
     remedy = f"give [{user}] in manager.conf write = {WRITE_RIGHTS} and type {RELOAD}"
-    return (fault if _STOPS & {right for right, _ in lacking} else warning)(words, remedy)
+    return (fault if is_blind or "Originate" not in offered else warning)(words, remedy)
 
 
 async def events(ami: Ami, line: Shared[Line]) -> list[Finding]:
@@ -291,20 +303,23 @@ async def events(ami: Ami, line: Shared[Line]) -> list[Finding]:
             lacking.append("call")
     except AmiActionFailed:
         unknown.append("call")
-    if not heard.link.status.booted:
+    if not await heard.has_booted():
         lacking.append("system")
     granted = await _granted(link, ami.username)
-    if granted is not None:
-        lacking += [name for name in ("agent",) if not granted & {name, "all"}]
     remedy = f"give [{ami.username}] in manager.conf read = {EVENT_MASK} and type {RELOAD}"
+    found: list[Finding] = []
     if lacking:
-        words = f"provoked events of the class {' and '.join(sorted(lacking))} do not come"
-        # Without `system` only Asterisk's own start and end go unheard.
-        return [(warning if lacking == ["system"] else fault)(f"{words}: calls go unheard or unfinished", remedy)]
+        words = f"events of the class {' and '.join(sorted(lacking))} do not come"
+        if lacking == ["system"]:
+            found.append(warning(f"{words}: Asterisk's own start and end go unheard", remedy))
+        else:
+            found.append(fault(f"{words}, though they were provoked: calls go unheard, or in part", remedy))
+    if granted is not None and not granted & {"agent", "all"}:
+        found.append(fault("read lacks agent: who waits in a queue goes unheard", remedy))
     if unknown:
         words = f"events of the class {' and '.join(unknown)} could not be provoked: write does not allow it"
-        return [warning(words, f"give [{ami.username}] write = {WRITE_RIGHTS} and type {RELOAD}")]
-    return [ok("provoked events of the classes call, dialplan and system come")]
+        found.append(warning(words, f"give [{ami.username}] write = {WRITE_RIGHTS} and type {RELOAD}"))
+    return found or [ok("provoked events of the classes call, dialplan and system come")]
 
 
 async def _granted(link: AmiLink, user: str) -> frozenset[str] | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from itgrix_kommo.config import Config
-from itgrix_kommo.doctor.findings import Finding, Result, fault, skipped
+from itgrix_kommo.doctor.findings import Finding, Result, fault, skipped, split
 from itgrix_kommo.errors import ItgrixError
 
 PATIENCE: Final = 20.0
@@ -112,6 +112,9 @@ async def _examined(check: Check) -> list[Result]:
         found = fault(words, check.late)
     except NotThereError as error:
         found = skipped(str(error))
+    except ItgrixError as error:
+        words, remedy = split(str(error))
+        found = fault(words, remedy or check.late)
     except Exception as error:  # noqa: BLE001 (a fault of ours in one check must not cost the other lines)
         found = fault(
             f"the examination itself failed: {type(error).__name__}: {error}",

@@ -11,6 +11,7 @@ import asyncio
 import os
 import shutil
 import stat
+import warnings
 from asyncio import to_thread
 from collections.abc import Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ RUN_WITHIN: Final = 90.0
 """Seconds for all customizations together, each within its own time-out."""
 
 _SHEBANG: Final = 256
+_NO_INTERPRETER: Final = "its first line names no interpreter: begin it with #!/bin/sh or the like"
 
 
 def checks(patient: Patient) -> list[Check]:
@@ -181,7 +183,10 @@ async def _php_complaint(path: Path) -> str:
 
 def _python_complaint(path: Path, hook: Hook) -> str:
     try:
-        tree = ast.parse(path.read_bytes(), str(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(path.read_bytes(), str(path))
+            compile(tree, str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
         return f"line {error.lineno}: {error.msg}"
     except (ValueError, RecursionError, MemoryError, OSError) as error:
@@ -200,18 +205,15 @@ def _program_complaint(path: Path) -> str:
     with path.open("rb") as file:
         first = file.read(_SHEBANG).partition(b"\n")[0]
     if not first.startswith(b"#!"):
-        return (
-            ""
-            if first.startswith(b"\x7fELF")
-            else "its first line names no interpreter: begin it with #!/bin/sh or the like"
-        )
+        return "" if first.startswith(b"\x7fELF") else _NO_INTERPRETER
     words = first[2:].decode(errors="replace").split()
+    if words and words[0].endswith("/env"):
+        # env's own options and variables stand before the program.
+        words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
     if not words:
-        return "its first line names no interpreter: begin it with #!/bin/sh or the like"
-    interpreter = words[-1] if words[0].endswith("/env") and len(words) > 1 else words[0]
-    return (
-        "" if shutil.which(interpreter, path=environment()["PATH"]) else f"its interpreter {interpreter} is not there"
-    )
+        return _NO_INTERPRETER
+    is_there = shutil.which(words[0], path=environment()["PATH"])
+    return "" if is_there else f"its interpreter {words[0]} is not there"
 
 
 async def runs(config: Config) -> Found:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
 import tempfile
 from asyncio import to_thread
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -83,7 +84,28 @@ def config_file(file: Path, config: Config) -> list[Finding]:
                 f"type chgrp {who.name} {file}; chmod 640 {file}",
             ),
         )
+    found += [
+        fault(
+            f"the secret in {secret} can't be read by {who.name}, who runs the daemon",
+            f"type chown {who.name} {secret}; chmod 600 {secret}",
+        )
+        for secret in _secret_files(file)
+        if secret.exists() and not who.may(secret, READ)
+    ]
     return found or [ok(f"{file} can be used, mode {stat.S_IMODE(status.st_mode):03o}")]
+
+
+def _secret_files(file: Path) -> Iterator[Path]:
+    """Those that the configuration names as ``{"file": "/path"}``."""
+    ahead = [json.loads(file.read_bytes())]
+    while ahead:
+        match ahead.pop():
+            case {"file": str(path), **others} if not others:
+                yield Path(path)
+            case dict(inner):
+                ahead += inner.values()
+            case list(inner):
+                ahead += inner
 
 
 def _halves(line: str) -> tuple[str, str]:

@@ -101,7 +101,7 @@ async def runs(config: Config, health: Shared[Told]) -> Finding:
             f"another program has its port: {error}",
             f"type ss -ltnp 'sport = :{config.http.port}' to see which, and stop it or change http.port",
         )
-    return ok(f"runs, and answers at {running.address(config)}")
+    return ok(f"it answers at {running.address(config)}")
 
 
 async def captures(health: Shared[Told]) -> Finding:
