@@ -16,7 +16,7 @@ import structlog
 
 from itgrix_kommo.log import masked, printable
 
-READY_WITHIN: Final = 60.0
+READY_WITHIN: Final = 30.0
 """Seconds after which we are called started although no call is captured: Asterisk may be away all night, and others
 wait for our start. The status says why."""
 
