@@ -59,7 +59,7 @@ from itgrix_kommo.storage.phonebook import PhonebookRows
 from itgrix_kommo.storage.recordings import RecordingTable, link_key
 from itgrix_kommo.storage.registrations import Registrations
 from itgrix_kommo.storage.shared import SharedDatabase
-from itgrix_kommo.storage.shared_registrations import SharedRegistrations
+from itgrix_kommo.storage.shared_registrations import SharedRegistrations, forget_before
 from itgrix_kommo.storage.shared_tokens import SharedTokens
 from itgrix_kommo.storage.tokens import Tokens
 from itgrix_kommo.web.face import Face, Rooms
@@ -248,7 +248,7 @@ class Daemon:
                     warm_by_recent_callers(gate, registrations, phonebook),
                     archive.run(),
                     Forgetting(home(config.storage.url.get_secret_value()), phonebook, delivery).run(),
-                    self._cleaning(database, registrations, phonebook).run(),
+                    self._cleaning(database, registrations, phonebook, shared).run(),
                     self._service_manager.attend(outside.condition),
                     self._follow_fmc_patterns(),
                     self._fill_gaps(gaps, registrations, delivery),
@@ -369,8 +369,15 @@ class Daemon:
         ami = self.config.ami
         return AmiSettings(ami.host, ami.port, ami.username, ami.secret.get_secret_value(), tls=ami.tls)
 
-    def _cleaning(self, database: Database, registrations: Registrations, phonebook: Phonebook) -> Cleaning:
-        rows = Rows(registrations.forget_before, phonebook.forget_before, RecordingTable(database).forget_before)
+    def _cleaning(
+        self, database: Database, registrations: Registrations, phonebook: Phonebook, shared: SharedDatabase | None
+    ) -> Cleaning:
+        rows = Rows(
+            registrations.forget_before,
+            partial(forget_before, shared, self.config.node.name) if shared else None,
+            phonebook.forget_before,
+            RecordingTable(database).forget_before,
+        )
         files = home(self.config.storage.url.get_secret_value())
         link_days = self.config.recordings.link_days
         return Cleaning(rows, files, days=lambda: self.config.storage.retention_days, link_days=link_days)

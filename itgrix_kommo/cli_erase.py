@@ -94,7 +94,7 @@ async def _erase(settings: Config, digits: str) -> tuple[dict[str, int], list[st
     url = settings.storage.url.get_secret_value()
     async with opened(settings) as database:
         casebook = Casebook(home(url), Registrations(database, settings.node.name), app.number_plan(settings))
-        runs = daemon_of(url) is not None
+        runs = daemon_of(url) is not None or not url.startswith("sqlite")
         if runs and await casebook.cases(0.0, float("inf"), phone=digits, standings=[Standing.LIVE], limit=1):
             raise failed("a call with this number goes on: run this again when it has ended")
         erasure = _erasure(settings, database, digits)
@@ -103,7 +103,7 @@ async def _erase(settings: Config, digits: str) -> tuple[dict[str, int], list[st
         await erasure.hold_back(traces)
         left = []
         if runs and not await asyncio.to_thread(ask_daemon, home(url), digits, traces.clients):
-            left.append("the running daemon did not answer, and may write anew what it remembers")
+            left.append("the daemon did not answer: if it runs, it may write anew what it remembers")
         counts["shared_registrations"] = await _erase_shared(settings, digits)
         for _ in range(LOOKS):
             for one in _cached(settings, traces):

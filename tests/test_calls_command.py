@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +169,21 @@ async def test_what_is_not_known_is_told(tmp_path: Path) -> None:
             assert "Traceback" not in done.stderr
         assert (await host.command("calls", "list", "--since", "yesterday")).status == 2
         assert "No call" in (await host.command("calls", "list")).stdout
+
+
+async def test_a_row_that_another_version_has_kept_otherwise_hides_no_other(tmp_path: Path) -> None:
+    async with a_host([], tmp_path) as host:
+        host.write_config()
+        assert (await host.command("calls", "list")).status == 0
+        with sqlite3.connect(tmp_path / "itgrix.db") as connection:
+            connection.execute(
+                "INSERT INTO registrations (node, call_id, client, state, due_at, attempts, created_at, call, "
+                "progress, reason) VALUES ('pbx1', '1.1', '+79990000001', 'done', 0, 0, ?, ?, '{}', '')",
+                (time.time(), json.dumps({"started_at": time.time(), "shape": "of tomorrow"})),
+            )
+        connection.close()
+        (listed,) = await host.json("calls", "list")
+        assert (listed["call_id"], listed["parties"], listed["standing"]) == ("1.1", "+79990000001", "done")
+        assert (await host.json("calls", "show", "1"))["registration"]["state"] == "done"
+        assert (await host.json("calls", "erase", "--phone", "+79990000001", "--yes"))["erased"]["registrations"] == 1
+        assert (await host.json("registrations", "list"))[0]["reason"].startswith("erased")

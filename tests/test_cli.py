@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import subprocess
@@ -206,6 +207,15 @@ class TestReplay:
         refused = command("replay", tmp_path / "call.trace")
         assert refused.returncode == 1
         assert words in refused.stderr
+
+    def test_a_compressed_one_is_read_too(self, tmp_path: Path) -> None:
+        path = tmp_path / "call.trace.gz"
+        path.write_bytes(gzip.compress(TRACE.encode()))
+        assert "1795355557.1 incoming" in command("replay", path).stdout
+        path.write_bytes(b"no gzip")
+        refused = command("replay", path)
+        assert refused.returncode == 1
+        assert "damaged gzip" in refused.stderr
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         refused = command("replay", tmp_path / "none.trace")

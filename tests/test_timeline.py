@@ -45,6 +45,10 @@ class TestWords:
     def test_a_line_that_lacks_its_facts_is_shown_all_the_same(self, event: str) -> None:
         assert told(line(event, other=[1])).text
 
+    def test_facts_that_make_no_sense_are_shown_all_the_same(self) -> None:
+        assert "settles" in told(line("registration_settles", until=1e300)).text
+        assert "popup" in told(line("popup_shown", users=5)).text
+
     def test_who_sees_a_link_may_listen(self) -> None:
         body = {"link": "https://pbx/recordings/x.mp3", "params": [{"link": "https://y"}], "phone": "+7"}
         assert without_links(body) == {"link": "(a link)", "params": [{"link": "(a link)"}], "phone": "+7"}

@@ -14,6 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.calls.numbers import NumberPlan, e164
@@ -109,11 +111,12 @@ class Casebook:
         if row is None and "-" in name:
             row = await self._row(name.partition("-")[2])  # as Kommo has it from one of several nodes
         if row is not None:
-            call = CALL.validate_python(row.call)
-            early = await self._registrations.by_call(call.id + EARLY)
+            call = _call_of(row)
+            ids = call.aliases if call else {row.call_id}
+            early = await self._registrations.by_call(row.call_id.removesuffix(EARLY) + EARLY)
             behind = await self._registrations.before_in_line(row) if row.state is State.WAITING else None
-            since, until = call.started_at - ROUND_ABOUT, time.time()
-            told = await asyncio.to_thread(self._lines, call.aliases, since, until)
+            since, until = (call.started_at if call else row.created_at) - ROUND_ABOUT, time.time()
+            told = await asyncio.to_thread(self._lines, ids, since, until)
             if row.state is State.WAITING:
                 told = [*await asyncio.to_thread(latest, self._files / CHRONICLE, ACCOUNT, since), *told]
             return Case(row.call_id, call, row, early if early and early.id != row.id else None, behind, told)
@@ -190,8 +193,19 @@ def _took_part(digits: Collection[str], brief: Brief) -> bool:
     return not digits or any(part in number for part in digits for number in numbers)
 
 
+def _call_of(row: Registration) -> Call | None:
+    """None for what another version has kept in a way that is not known here."""
+    try:
+        return CALL.validate_python(row.call)
+    except ValidationError:
+        return None
+
+
 def _of_row(row: Registration) -> Brief:
-    call = CALL.validate_python(row.call)
+    call = _call_of(row)
+    if call is None:
+        standing = Standing(row.state)
+        return Brief(row.call_id, row.created_at, row.client, "unknown", "", 0, standing, row.reason, row.id)
     result = call.outcome.text if call.outcome else ""
     standing = Standing(row.state)
     return Brief(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
+from pydantic import ValidationError
 
 from itgrix_kommo.calls.call import ChannelView
 from itgrix_kommo.calls.view import NO_NUMBER
@@ -95,7 +96,10 @@ def ask_daemon(files: Path, digits: str, clients: Collection[str], *, within: fl
 
 def faceless(kept: dict[str, Any]) -> dict[str, Any]:
     """The JSON of a call as it was kept, without whose it was: what is left are its ids, its times and its result."""
-    call = CALL.validate_python(kept)
+    try:
+        call = CALL.validate_python(kept)
+    except ValidationError:  # another version kept it
+        return {"type": "unknown", "outcome": None, "duration": 0, "accepted_id": "", "started_at": 0.0}
     bare = dataclasses.replace(
         call,
         client=NO_NUMBER,
@@ -112,7 +116,10 @@ def faceless(kept: dict[str, Any]) -> dict[str, Any]:
 
 def conversations_of(kept: dict[str, Any]) -> list[str]:
     """The ids of a call's conversations, by its JSON."""
-    return [one.id for one in CALL.validate_python(kept).conversations]
+    try:
+        return [one.id for one in CALL.validate_python(kept).conversations]
+    except ValidationError:
+        return []
 
 
 def _faceless(channel: ChannelView) -> ChannelView:

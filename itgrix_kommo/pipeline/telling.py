@@ -48,7 +48,7 @@ def told(line: Line) -> Moment:
     source, words = known
     try:
         text = words(facts) if callable(words) else words.format_map(facts)
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError):
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError, OSError):
         text = f"{line.event.replace('_', ' ')}{_listed(facts)}"
     return Moment(line.at, source, text, line.level, facts)
 

@@ -46,6 +46,7 @@ class Forgotten(NamedTuple):
     """How many of each were removed."""
 
     registrations: int = 0
+    shared_registrations: int = 0
     phones: int = 0
     recordings: int = 0
     journals: int = 0
@@ -56,10 +57,12 @@ class Forgotten(NamedTuple):
 class Rows:
     """How each table lets go of what is older than a moment (Unix s); each gives the number of rows that went.
 
-    `registrations` removes at most as many as it is told, and is asked again until it removes fewer.
+    `registrations`, and `shared` where there are several nodes, remove at most as many as they are told, and are asked
+    again until it is fewer.
     """
 
     registrations: Callable[[float, int], Awaitable[int]]
+    shared: Callable[[float, int], Awaitable[int]] | None
     phones: Callable[[float], Awaitable[int]]
     recordings: Callable[[float], Awaitable[int]]
 
@@ -94,20 +97,21 @@ class Cleaning:
     async def clean(self) -> Forgotten:
         """Once. What fails is told in the log, and tried at the next time."""
         before = self._now() - self._days() * DAY
-        registrations = await self._registrations(before)
+        registrations = await self._in_portions(self._rows.registrations, before)
+        shared = await self._in_portions(self._rows.shared, before) if self._rows.shared else 0
         phones = await self._some(self._rows.phones, before)
         links = None if self._link_days is None else self._now() - self._link_days * DAY
         recordings = 0 if links is None else await self._some(self._rows.recordings, links)
         journals, chronicles = await self._in_thread(lambda: (self._journals(before), self._chronicles(before)))
-        forgotten = Forgotten(registrations, phones, recordings, journals, chronicles)
+        forgotten = Forgotten(registrations, shared, phones, recordings, journals, chronicles)
         if any(forgotten):
             removed = {name: count for name, count in forgotten._asdict().items() if count}
             _log.info("cleaned", older_than_days=self._days(), **removed)
         return forgotten
 
-    async def _registrations(self, before: float) -> int:
+    async def _in_portions(self, remove: Callable[[float, int], Awaitable[int]], before: float) -> int:
         removed = 0
-        while (portion := await self._some(lambda at: self._rows.registrations(at, PORTION), before)) == PORTION:
+        while (portion := await self._some(lambda at: remove(at, PORTION), before)) == PORTION:
             removed += portion
             await asyncio.sleep(PAUSE)
         return removed + portion

@@ -17,7 +17,7 @@ from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.gathering import Gathering
 from itgrix_kommo.storage.memory import Memory, Remembered
 from itgrix_kommo.storage.registrations import Line, Registration, State
-from itgrix_kommo.storage.shared import SharedDatabase
+from itgrix_kommo.storage.shared import SharedDatabase, handed
 
 MOST_CHANGES = 200
 
@@ -250,6 +250,18 @@ class SharedRegistrations:
 
         done = await self._database.write(change)
         return [done.get(change.number) for change in changes]
+
+
+async def forget_before(database: SharedDatabase, node: str, at: float, most: int) -> int:
+    """Remove at most so many of this node's that it knows to be over and kept before `at` (Unix s); how many."""
+    old = (
+        sa.select(handed.c.number)
+        .where(handed.c.node == node, handed.c.is_told, handed.c.state.in_([State.DONE, State.SKIPPED]))
+        .where(handed.c.created_at < at)
+        .limit(most)
+    )
+    delete = sa.delete(handed).where(handed.c.number.in_(old))
+    return await database.write(lambda connection: connection.execute(delete).rowcount)
 
 
 def remembered_of(row: Mapping[Any, Any]) -> Remembered:

@@ -6,7 +6,9 @@ within it stand its headers, one a line. Lines that begin with ``#`` between mes
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -34,11 +36,12 @@ def encode(at: float, frame: bytes) -> bytes:
 
 
 def read_trace(path: Path) -> Iterator[Recorded]:
-    """The messages of a trace file in their order. Raises TraceError, which names the line."""
+    """The messages of a trace file, compressed or not, in their order. Raises TraceError, which names the line."""
     try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise TraceError(f"{path}: {error.strerror}: give the path of a recorded trace") from error
+        text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or "a damaged gzip file"
+        raise TraceError(f"{path}: {why}: give the path of a recorded trace") from error
     yield from parse(text, str(path))
 
 
