@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -154,8 +155,14 @@ class Host:
 
 
 def _command(arguments: list[str], given: str) -> Done:
-    log.configure("warning", "console", stream=io.StringIO())
-    done = CliRunner().invoke(cli.commands, arguments, input=given)
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    try:
+        log.configure("warning", "console", stream=io.StringIO())
+        done = CliRunner().invoke(cli.commands, arguments, input=given)
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
     if isinstance(done.exception, ItgrixError):
         return Done(1, done.stdout, str(done.exception))
     if done.exception is not None and not isinstance(done.exception, SystemExit):

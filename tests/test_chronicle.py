@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ class TestWriting:
 
 class TestFollowingTheLog:
     def test_it_hears_what_the_level_holds_back_and_shows_no_secret(self, chronicle: Chronicle, tmp_path: Path) -> None:
+        root = logging.getLogger()
+        level, handlers = root.level, list(root.handlers)
         log.configure("error")
         log.register_secret("hunter2hunter2")
         forget = log.follow(chronicle.hear)
@@ -97,6 +100,8 @@ class TestFollowingTheLog:
                 structlog.get_logger("a").debug("lead_created", lead_id=7, words='of "hunter2hunter2"')
         finally:
             forget()
+            root.handlers[:] = handlers
+            root.setLevel(level)
         structlog.get_logger("a").debug("lead_created", call_id="1.1", lead_id=8)
         chronicle.flush()
         (line,) = everything(tmp_path / "chronicle")
