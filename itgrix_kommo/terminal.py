@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 CONFIG_PATH = Path("/etc/itgrix_amo/config.json")
 
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", readable=False, help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 out = Console()

@@ -460,6 +460,15 @@ class TestDaemon:
         assert found.words == f"{data}/itgrix.files can't be written by nobody, who runs the daemon"
         assert found.remedy == f"type chown -R nobody {data}"
 
+    async def test_several_of_its_files_are_one_line(self, house: House) -> None:
+        data = house.directory / "data"
+        for path in (data / "itgrix.files", data / "itgrix.files/journal"):
+            path.mkdir()
+            path.chmod(0o755)
+        give_to_nobody(data)
+        found = await house.fault("storage", "directory")
+        assert found.words.startswith(f"{data}/itgrix.files and {data}/itgrix.files/journal can't be written by nobody")
+
     def test_a_full_disk(self, tmp_path: Path) -> None:
         assert storage.judge_disk("the daemon's data", tmp_path, 5 << 30, None).verdict is Verdict.OK
         assert storage.judge_disk("the daemon's data", tmp_path, 500 << 20, 10**6).verdict is Verdict.WARNING

@@ -15,7 +15,7 @@ from aiohttp.test_utils import unused_port
 
 from itgrix_kommo.sandbox import Sandbox, SandboxOptions
 from tests.ami_server import AmiServer
-from tests.doctor_house import House, certificate, folder, furnish
+from tests.doctor_house import House, certificate, folder, furnish, give_to_nobody
 
 WITHIN = 60.0
 
@@ -26,9 +26,20 @@ class Done(NamedTuple):
     err: str
 
 
-async def check(*arguments: str | Path, **variables: str) -> Done:
+# Nobody may not even enter the directories in which this Python lies: what is needed is imported before.
+AS_NOBODY = """
+import os, sys
+import aiosqlite, encodings.idna, rich.status, sqlalchemy.dialects.sqlite.aiosqlite
+from itgrix_kommo import cli
+os.setgroups([]), os.setresgid(65534, 65534, 65534), os.setresuid(65534, 65534, 65534)
+cli.main()
+"""
+
+
+async def check(*arguments: str | Path, as_nobody: bool = False, **variables: str) -> Done:
+    program = ["-c", AS_NOBODY] if as_nobody else ["-m", "itgrix_kommo"]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "itgrix_kommo", "check", *map(str, arguments),
+        sys.executable, *program, "check", *map(str, arguments),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, **variables},
     )  # fmt: skip
     async with asyncio.timeout(WITHIN):
@@ -117,6 +128,29 @@ async def test_a_configuration_that_can_not_be_used(tmp_path: Path) -> None:
     missing = await check("--config", tmp_path / "none.json", "--json")
     assert missing.status == 1
     assert json.loads(missing.out)["checks"][0]["remedy"] == "write one with `itgrix-kommo config init`"
+
+
+async def test_who_may_not_look_is_told_so(house: House) -> None:
+    """An ordinary user sees what he may see; what he may not is a line of its own, and no failure of the doctor."""
+    hidden = house.directory / "hidden"
+    (hidden / "monitor").mkdir(parents=True)
+    hidden.chmod(0o700)
+    house.settings["recordings"]["directories"] = [str(hidden / "monitor")]
+    house.settings["customizations"]["enabled"] = False
+    done = await check("--config", house.write(), as_nobody=True)
+    assert done.status == 1
+    assert f"{house.file}: may not be read by this user" in done.out
+    house.file.chmod(0o644)
+    done = await check("--config", house.file, as_nobody=True)
+    assert done.status == 1
+    assert (
+        f"✗ directory: {hidden}/monitor can't be looked at by nobody\n      → type sudo itgrix-kommo check" in done.out
+    )
+    assert "✓ login: itgrix is let in" in done.out
+    assert "the examination itself failed" not in done.out
+    give_to_nobody(house.directory / "data")
+    done = await check("--config", house.file, as_nobody=True)
+    assert f"✗ directory: {hidden}/monitor can't be reached by nobody, who runs the daemon" in done.out, done.out
 
 
 async def test_misuse_is_status_2() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from itgrix_kommo.config import Config
 from itgrix_kommo.doctor.findings import Finding, Result, fault, skipped, split
+from itgrix_kommo.doctor.people import person
 from itgrix_kommo.errors import ItgrixError
 
 PATIENCE: Final = 20.0
@@ -115,6 +117,11 @@ async def _examined(check: Check) -> list[Result]:
     except ItgrixError as error:
         words, remedy = split(str(error))
         found = fault(words, remedy or check.late)
+    except PermissionError as error:
+        me = person(os.geteuid()).name
+        found = fault(
+            f"{error.filename} can't be looked at by {me}", "type sudo itgrix-kommo check, or let that user in"
+        )
     except Exception as error:  # noqa: BLE001 (a fault of ours in one check must not cost the other lines)
         found = fault(
             f"the examination itself failed: {type(error).__name__}: {error}",

@@ -39,17 +39,16 @@ class Person(NamedTuple):
 
 
 def daemon_user(storage: Path | None) -> Person:
-    """Who runs the daemon: we ourselves unless we are root; then whose its directory of data is.
+    """Who runs the daemon: whose its directory of data is; before there is one, the service's user, else we ourselves.
 
     `storage` is that directory, None where there is none on this host.
     """
-    uid = os.geteuid()
-    if uid == 0:
-        if storage is not None and storage.is_dir():
-            uid = storage.stat().st_uid
-        else:
-            uid = next((one.pw_uid for one in _known([SERVICE_USER])), 0)
-    return person(uid)
+    try:
+        if storage is not None:
+            return person(storage.stat().st_uid)
+    except OSError:
+        pass  # not made yet, or hidden from us
+    return person(next((one.pw_uid for one in _known([SERVICE_USER])), os.geteuid()))
 
 
 def person(uid: int) -> Person:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import heapq
 import os
 import time
@@ -60,7 +61,13 @@ async def _switched_off() -> Finding:
 
 def directory(path: Path, config: Config) -> Finding:
     who = user_of(config)
-    if not path.is_dir():
+    try:
+        is_there = path.is_dir()
+    except PermissionError:
+        if who.uid != os.geteuid():
+            raise
+        return fault(f"{path} can't be reached by {who.name}, who runs the daemon", _join(path, who))
+    if not is_there:
         words = "is no directory" if path.exists() else "does not exist"
         return fault(f"{path} {words}", "mount or create it, or correct recordings.directories")
     if not who.may(path, READ | ENTER):
@@ -90,9 +97,9 @@ def judge_newest(path: Path, newest: Newest, now: float) -> Finding:
 
 def _join(path: Path, who: Person) -> str:
     try:
-        group = path.group()
-    except KeyError:
-        group = str(path.stat().st_gid)
+        group = grp.getgrgid(path.stat().st_gid).gr_name
+    except (KeyError, OSError):
+        group = "asterisk"
     return (
         f"type usermod --append --groups {group} {who.name} and restart the daemon; "
         f"if the group may not read either, chmod g+rX {path}"

@@ -124,17 +124,21 @@ def directory(config: Config) -> list[Finding]:
             )
         ]
     files = home(url_of(config))
+    hidden: list[Path] = []
     found = []
     for path in (top, files, files / JOURNAL, files / CHRONICLE, files / RECORDINGS, file_of(config)):
         if path is None or not path.exists():
             continue
         wanted = READ | WRITE | (ENTER if path.is_dir() else 0)
         if not who.may(path, wanted):
-            found.append(
-                fault(f"{path} can't be written by {who.name}, who runs the daemon", f"type chown -R {who.name} {top}")
-            )
+            hidden.append(path)
         elif is_writable_by_others(path.stat().st_mode) and not path.stat().st_mode & stat.S_ISVTX:
             found.append(fault(f"everybody may write {path}", f"type chmod o-rwx {path}"))
+    if hidden:
+        paths = " and ".join(map(str, hidden))
+        found.append(
+            fault(f"{paths} can't be written by {who.name}, who runs the daemon", f"type chown -R {who.name} {top}")
+        )
     return found or [ok(f"{top} is {who.name}'s to write")]
 
 
@@ -229,7 +233,7 @@ def disks(where: Mapping[str, Path]) -> list[Finding]:
     found: list[Finding] = []
     seen: dict[int, str] = {}
     for what, path in where.items():
-        there = next(one for one in (path, *path.parents) if one.exists())
+        there = next(one for one in (path, *path.parents) if _is_seen(one))
         device = there.stat().st_dev
         if device in seen:
             continue
@@ -240,6 +244,13 @@ def disks(where: Mapping[str, Path]) -> list[Finding]:
         )
     good = [one for one in found if not one.remedy]
     return [*(one for one in found if one.remedy), *([ok("; ".join(one.words for one in good))] if good else [])]
+
+
+def _is_seen(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def judge_disk(what: str, path: Path, free: int, inodes: int | None) -> Finding:
