@@ -75,9 +75,11 @@ class Reloads:
         at_once = [key for key in keys if _is_at_once(key)]
         at_restart = [key for key in keys if not _is_at_once(key)]
         taken = taken_over(config, new)
-        if at_once:
-            for use in users:
+        for use in users if at_once else ():
+            try:
                 use(taken)
+            except Exception:  # noqa: BLE001 (a fault of ours must not end the listening)
+                _log.exception("configuration_not_taken_over", remedy="systemctl restart itgrix_amo, and report this")
         _log.info("configuration_reloaded", changed=at_once)
         if at_restart:
             remedy = "systemctl restart itgrix_amo; until then their former values hold"

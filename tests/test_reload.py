@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from itgrix_kommo import config
 from itgrix_kommo.config import Config
-from itgrix_kommo.reload import AT_ONCE, changed, taken_over
+from itgrix_kommo.errors import ConfigError
+from itgrix_kommo.reload import AT_ONCE, Reloads, changed, taken_over
+from itgrix_kommo.service_manager import ServiceManager
 
 GIVEN: dict[str, Any] = {
     "ami": {"username": "itgrix", "secret": "itgrix-secret"},
@@ -31,6 +35,20 @@ GIVEN: dict[str, Any] = {
     "node": {"timezone": "Europe/Madrid"},
     "http": {"trusted_proxies": ["10.0.0.0/8"], "admin": {"password": "a-long-password"}},
 }
+
+
+class Manager(ServiceManager):
+    """A systemd that notes what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def reloading(self) -> None:
+        self.told.append("reloading")
+
+    def ready(self) -> None:
+        self.told.append("ready")
 
 
 @pytest.fixture
@@ -95,3 +113,44 @@ def test_only_what_can_be_is_taken_over(load: Any) -> None:
     assert sorted(changed(taken, new)) == [
         "ami.port", "customizations.php_workers", "database", "numbers.region", "storage.url",
     ]  # fmt: skip
+
+
+class TestReloading:
+    """`users` are told in their order, the service manager before and after."""
+
+    async def reloaded(self, first: Config, *files: Config | ConfigError, broken: bool = False) -> list[list[str]]:
+        manager, given, told = Manager(), list(files), list[Config]()
+
+        def reread() -> Config:
+            found = given.pop(0)
+            if isinstance(found, ConfigError):
+                raise found
+            return found
+
+        def use(new: Config) -> None:
+            if broken:
+                raise ZeroDivisionError
+            told.append(new)
+
+        reloads = Reloads(reread, manager)
+        running = asyncio.create_task(reloads.run(first, [use, told.append]))
+        for number in range(len(files)):
+            reloads.ask()
+            async with asyncio.timeout(10):
+                while manager.told.count("ready") <= number:
+                    await asyncio.sleep(0.01)
+        running.cancel()
+        assert manager.told == ["reloading", "ready"] * len(files)
+        return [changed(first, one) for one in told]
+
+    async def test_each_change_is_told_once_and_a_refusal_never(self, load: Any) -> None:
+        restart = load(language="es", ami={"port": 1})
+        files = (load(language="es"), ConfigError("no"), load(language="es"), restart, load(language="ru"))
+        told = await self.reloaded(load(), *files)
+        assert told == [["language"]] * 4  # two of each change
+
+    async def test_a_fault_of_ours_does_not_end_the_daemon(self, load: Any) -> None:
+        with capture_logs() as logs:
+            told = await self.reloaded(load(), load(language="es"), load(language="ru"), broken=True)
+        assert told == [["language"], ["language"]]
+        assert [line["event"] for line in logs].count("configuration_not_taken_over") == 2
