@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from scripts.installer.host import Host, InstallError, owner_of, read, read_json
 from scripts.installer.places import (
@@ -34,14 +35,15 @@ def asterisk(host: Host, around: Surroundings) -> None:
         mine, including = ASTERISK / "manager.d/itgrix.conf", None
     else:
         mine, including = ASTERISK / "itgrix_manager.conf", MANAGER
+    wanted = manager_user(read(SECRETS / "ami_secret").strip(), [] if host.dry_run else _filters())
     # Not for the group: the customizations' user is in it.
-    changed = host.file(mine, _manager_user(host), mode=0o600, owner=owner, group=group)
+    changed = host.file(mine, wanted, mode=0o600, owner=owner, group=group)
     if including is not None:
         former = read(including)
         mode = including.stat().st_mode & 0o7777 if including.exists() else 0o640
         its_owner, its_group = owner_of(including if including.exists() else MANAGER)
-        wanted = with_block(former, f"#include {mine.name}")
-        changed |= host.file(including, wanted, mode=mode, owner=its_owner, group=its_group)
+        included = with_block(former, f"#include {mine.name}")
+        changed |= host.file(including, included, mode=mode, owner=its_owner, group=its_group)
     if settings_of(text, "general").get("enabled", "no").lower() not in {"yes", "true", "on", "1", "y", "t"}:
         host.warn(f"Asterisk's manager interface is off: set enabled = yes under [general] in {MANAGER}")
     if host.ask(["asterisk", "-rx", "core show version"])[0]:
@@ -52,26 +54,25 @@ def asterisk(host: Host, around: Surroundings) -> None:
         host.is_so("Asterisk has read it")
 
 
-def _manager_user(host: Host) -> str:
-    filters = "" if host.dry_run else _filters(host)
+def manager_user(secret: str, filters: Sequence[str]) -> str:
+    """The file with the user; `filters` are regular expressions, and an event that none of them matches is not sent."""
     return (
         "; Written by itgrix-kommo's installer, which writes it anew at each upgrade.\n"
         f"[{MANAGER_USER}]\n"
-        f"secret = {read(SECRETS / 'ami_secret').strip()}\n"
+        f"secret = {secret}\n"
         "deny = 0.0.0.0/0.0.0.0\n"
         "permit = 127.0.0.1/255.255.255.255\n"
         "read = system,call,dialplan,agent,cel\n"
         "write = system,call,originate,reporting\n"
         "writetimeout = 5000\n"
-        "; What the daemon listens to, and nothing else.\n"
-        f"{filters}"
+        "; What the daemon listens to, and nothing else.\n" + "".join(f"eventfilter = {one}\n" for one in filters)
     )
 
 
-def _filters(host: Host) -> str:
+def _filters() -> list[str]:
+    """As the installed program has them; this one's Python knows none of its libraries."""
     program = "from itgrix_kommo.ami.wanted import server_filters as f; print(*f(), sep='\\n')"
-    command = [str(VENV / "bin/python"), "-I", "-c", program]
-    code, words = host.ask(command)
+    code, words = Host.ask([str(VENV / "bin/python"), "-I", "-c", program])
     if code:
         raise InstallError(f"the program just installed can't be asked for its events: {words}")
-    return "".join(f"eventfilter = {line}\n" for line in words.splitlines())
+    return words.splitlines()
