@@ -192,3 +192,18 @@ def in_common(client: str, number: int, state: str) -> dict[str, Any]:
     row = {"node": "pbx1", "call_id": call.id, "client": client, "state": state, "due_at": 0.0, "attempts": 0}
     row |= {"created_at": 0.0, "call": CALL.dump_python(call, mode="json"), "progress": {"phone": client}}
     return row | {"reason": "", "version": 0, "worker": "", "epoch": "e", "is_told": False}
+
+
+async def test_what_was_made_while_the_call_went_on_is_forgotten_too(tmp_path: Path) -> None:
+    async with a_host(frames_of(DECLINED), tmp_path) as host:
+        host.config["business"] = {"create_at": "ringing"}
+        await host.start()
+        await settled(host, 2)
+        await host.stop()
+        (day,) = (host.files / CHRONICLE).iterdir()
+        (contact_id,) = host.account.contacts
+        assert b"#early" in day.read_bytes()
+        assert (await host.json("calls", "erase", "--phone", OTHERS, "--yes"))["erased"]["registrations"] == 2
+        assert b"#early" not in day.read_bytes()
+        assert str(contact_id).encode() not in day.read_bytes()
+        assert that_name(host, OTHERS) == set()

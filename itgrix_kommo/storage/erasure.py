@@ -29,7 +29,7 @@ from itgrix_kommo.storage.shared import SharedDatabase, claims, handed
 ERASED = "erased: somebody wanted to be forgotten"
 
 _IDS = re.compile(rb"^\w*(?:uniqueid|linkedid): (\S+)$", re.IGNORECASE | re.MULTILINE)
-_FRAME = re.compile(rb"@ [^\n]*\n.*?\n\n", re.DOTALL)
+_FRAME = re.compile(rb"^@ [^\n]*\n.*?\n\n", re.DOTALL | re.MULTILINE)
 _LINE = re.compile(rb"[^\n]*\S[^\n]*\n")
 
 Spans: TypeAlias = list[tuple[int, int]]
@@ -38,9 +38,9 @@ Kept: TypeAlias = dict[str, Any]
 
 
 class Traces(NamedTuple):
-    """What is kept of a person. `rows` are registrations, `ids` all names of his calls, the rest is what holds them.
+    """What is kept of a person. `rows` are registrations, those that wait among them, `ids` all names of his calls.
 
-    `files` are the spans to paint over, by file.
+    `journal` and `chronicle` are the spans to paint over, by file.
     """
 
     rows: list[int]
@@ -109,7 +109,8 @@ class Erasure:
             if self._names(f"{row.client} {json.dumps(row.call)} {json.dumps(row.progress)}".encode())
         ]
         calls = [row.call for row in rows]
-        ids = frozenset(one for call in calls for one in call.get("aliases", ()))
+        # A row that made his cards while the call went on has a name of its own.
+        ids = frozenset(one for row in rows for one in (row.call_id, *row.call.get("aliases", ())))
         talks = [one for call in calls for one in self._conversations_of(call)]
         ids |= await asyncio.to_thread(self._journalled_ids)
         return Traces(
