@@ -215,6 +215,7 @@ class Daemon:
                 journal=journal,
                 home=home(config.storage.url.get_secret_value()),
                 subscription=subscription,
+                member=delivery if isinstance(delivery, Member) else None,
             )
             face = Face(
                 config,
@@ -231,7 +232,7 @@ class Daemon:
                     access_granted=lambda: _look_again(gate, subscription),
                     access_ended=gate.shut,
                 ),
-                public_routes=recording_routes(archive),
+                public_routes=recording_routes(archive, _elsewhere(delivery)),
             )
             followers.append(face.follow)
             gaps = Gaps()
@@ -418,7 +419,13 @@ class Daemon:
 
     def _unlisted(self, call: Call, phone: str) -> str:
         numbers = self.config.numbers
-        return unlisted(call, phone, blacklist=numbers.blacklist, whitelist=numbers.whitelist)
+        return unlisted(
+            call,
+            phone,
+            blacklist=numbers.blacklist,
+            whitelist=numbers.whitelist,
+            peer_trunks=numbers.peer_trunks,
+        )
 
     @staticmethod
     def _names(gate: Gate) -> Mapping[int, str]:
@@ -462,6 +469,7 @@ def rules_of(config: Config, report: Report) -> Rules:
         is_one_of_several=config.storage.shared_url is not None,
         blacklist=numbers.blacklist,
         whitelist=numbers.whitelist,
+        peer_trunks=numbers.peer_trunks,
     )
 
 
@@ -480,15 +488,15 @@ async def connect(
     shared: SharedDatabase | None = None,
 ) -> Connection:
     """The way to the account, by the long-lived token, else by the OAuth grant; closed with `stack`."""
-    kommo = config.kommo
+    kommo, node = config.kommo, config.node.name if shared is not None else ""
     tokens: TokenSource
     grants: OAuthTokens | None = None
     if kommo.access_token is not None:
         tokens = LongLivedToken(kommo.access_token.get_secret_value())
     else:
-        bare = Transport(kommo.base_url, None, limiter, timeout_s=kommo.timeout_s)
+        bare = Transport(kommo.base_url, None, limiter, timeout_s=kommo.timeout_s, node=node)
         tokens = grants = oauth_tokens(config, database, await stack.enter_async_context(bare), shared)
-    transport = Transport(kommo.base_url, tokens, limiter, timeout_s=kommo.timeout_s)
+    transport = Transport(kommo.base_url, tokens, limiter, timeout_s=kommo.timeout_s, node=node)
     return Connection(await stack.enter_async_context(transport), grants)
 
 
@@ -502,6 +510,10 @@ def oauth_tokens(
     own = Tokens(database, integration.client_id)
     store = own if shared is None else SharedTokens(shared, own, integration.client_id)
     return OAuthTokens(integration, store, bare)
+
+
+def _elsewhere(delivery: Delivery | Member) -> Callable[[str], str]:
+    return delivery.elsewhere if isinstance(delivery, Member) else lambda _: ""
 
 
 def _look_again(gate: Gate, subscription: Subscription | None) -> None:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp.test_utils import unused_port
 
@@ -125,6 +126,16 @@ class Node:
             pytest.fail(f"rows still wait:\n{self.log()[-4000:]}")
         finally:
             await database.close()
+
+    async def status(self) -> dict[str, Any]:
+        """What the daemon tells its administrator."""
+        headers = {"Authorization": aiohttp.encode_basic_auth("admin", "admin-password")}
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.get(f"http://127.0.0.1:{self.port}/status", raise_for_status=True) as answer,
+        ):
+            told: dict[str, Any] = await answer.json()
+            return told
 
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""

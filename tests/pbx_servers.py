@@ -43,7 +43,9 @@ def _program(name: str, package: str) -> str:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], folder: Path, ready: Path | str, log: Path) -> Iterator[None]:
+def _running(
+    command: list[str], folder: Path, ready: Path | str, log: Path, *, end: int = signal.SIGTERM
+) -> Iterator[None]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
     try:
@@ -54,7 +56,7 @@ def _running(command: list[str], folder: Path, ready: Path | str, log: Path) -> 
             time.sleep(0.05)
         yield
     finally:
-        process.send_signal(signal.SIGTERM if process.poll() is None else 0)
+        process.send_signal(end if process.poll() is None else 0)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
@@ -96,19 +98,61 @@ def mariadb() -> Iterator[tuple[str, str]]:
             yield f"mysql+asyncmy://asterisk:writes@{at}", f"mysql+asyncmy://itgrix:reads@{at}"
 
 
+class PostgreSql:
+    """A server with a life of its own: it may be stopped as by a power cut, copied, and put back as it was copied."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data, self._copy = folder / "data", folder / "copy"
+        self._port = unused_port()
+        self._life = contextlib.ExitStack()
+        initdb = _program("initdb", "postgresql")
+        subprocess.run(
+            _as_nobody(initdb, "-D", self._data, "-A", "trust", "-U", "asterisk", "-E", "UTF8", "--no-sync"),
+            check=True, capture_output=True, cwd=folder,
+        )  # fmt: skip
+        self.address = f"postgresql+asyncpg://asterisk@127.0.0.1:{self._port}/postgres"
+
+    def start(self) -> None:
+        command = _as_nobody(
+            _program("postgres", "postgresql"), "-D", self._data, "-p", str(self._port), "-k", self._folder,
+            "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
+        )  # fmt: skip
+        self._life.enter_context(
+            _running(command, self._folder, "ready to accept connections", self._folder / "log", end=signal.SIGQUIT)
+        )
+
+    def stop(self) -> None:
+        self._life.close()
+
+    def copy(self) -> None:
+        """While it is stopped."""
+        shutil.copytree(self._data, self._copy)
+        self._own(self._copy)
+
+    def put_back(self) -> None:
+        shutil.rmtree(self._data)
+        self._copy.rename(self._data)
+
+    def _own(self, tree: Path) -> None:
+        if os.geteuid() == 0:
+            for path in (tree, *tree.rglob("*")):
+                os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def a_postgresql() -> Iterator[PostgreSql]:
+    with _folder() as folder:
+        server = PostgreSql(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
 @contextlib.contextmanager
 def postgresql() -> Iterator[tuple[str, str]]:
     """A PostgreSQL as cel_pgsql writes into; both addresses are its owner's."""
-    with _folder() as folder:
-        port, data = unused_port(), folder / "data"
-        initdb, server = _program("initdb", "postgresql"), _program("postgres", "postgresql")
-        subprocess.run(
-            _as_nobody(initdb, "-D", data, "-A", "trust", "-U", "asterisk", "-E", "UTF8", "--no-sync"),
-            check=True, capture_output=True, cwd=folder,
-        )  # fmt: skip
-        command = _as_nobody(
-            server, "-D", data, "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"
-        )
-        with _running(command, folder, "ready to accept connections", folder / "log"):
-            address = f"postgresql+asyncpg://asterisk@127.0.0.1:{port}/postgres"
-            yield address, address
+    with a_postgresql() as server:
+        yield server.address, server.address

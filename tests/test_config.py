@@ -60,7 +60,8 @@ class TestSmallest:
         assert found["node"] == {"name": "pbx1", "timezone": None}
         assert found["employees"] == []
         assert found["numbers"] == {
-            "internal_max_length": 4, "region": None, "trunks": [], "replacements": [], "outside_prefixes": [],
+            "internal_max_length": 4, "region": None, "trunks": [], "peer_trunks": [], "replacements": [],
+            "outside_prefixes": [],
             "fmc_patterns_file": "/etc/itgrix_amo/fmc_patterns.txt", "blacklist": [], "whitelist": [],
         }  # fmt: skip
         assert found["business"] == {

@@ -62,7 +62,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         settings, index, key=b"k" * 32, cache=tmp_path / "cache", patience=Patience(), clock=lambda: NOW
     )
     app = web.Application()
-    app.add_routes(routes(archive))
+    app.add_routes(routes(archive, lambda recording: "It lies on pbx2 alone." if recording.startswith("pbx2-") else ""))
     async with TestServer(app) as server, ClientSession() as client:
         yield House(archive, str(server.make_url("")), client, monitor)
     await archive.close()
@@ -176,6 +176,11 @@ class TestRefusals:
         async with house.client.get(house.path(path)) as answer:
             assert answer.status == 404
             assert "root" not in await answer.text()
+
+    async def test_one_that_lies_on_another_node_is_told_so(self, house: House) -> None:
+        async with house.client.get(house.url("pbx2-1795355557.10")) as answer:
+            assert answer.status == 503
+            assert await answer.text() == "It lies on pbx2 alone.\n"
 
     async def test_a_deleted_one_is_told_without_its_path(self, house: House) -> None:
         async with house.client.get(house.url("gone")) as answer:

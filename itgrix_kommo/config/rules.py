@@ -166,6 +166,10 @@ class Numbers(Section):
         default=(),
         description="Trunks by technology and name, such as PJSIP/trunk; what carries external calls is found anyway.",
     )
+    peer_trunks: tuple[Trunk, ...] = Field(
+        default=(),
+        description="Trunks to other PBXs of ours; a client's call that comes or goes by one is registered over there.",
+    )
     replacements: tuple[Replacement, ...] = Field(
         default=(),
         description="Rules that rewrite numbers before Kommo is asked; each is applied to what the last one left.",

@@ -114,6 +114,11 @@ class Listings:
             del self._listings[name], self._used_at[name]
             self.unsaved.add(name)
 
+    def doubt(self, name: str) -> None:
+        """Take what is known for said long ago."""
+        if name in self._listings:
+            self._listings[name] = replace(self._listings[name], told_at=0.0)
+
     def add(self, name: str, client: Client, now: float) -> Listing:
         """Put a client among those of this phone, in the place of what was known of him."""
         known = self._listings.get(name)

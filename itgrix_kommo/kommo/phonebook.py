@@ -177,9 +177,8 @@ class Phonebook:
         return max(forgotten, await self._store.forget_before(at))
 
     def doubt(self, phone: str) -> None:
-        """What is remembered of this phone may be outdated: it is looked up anew."""
-        self._listings.drop(self._key(phone).name)
-        self._news.set()
+        """What is remembered of this phone may be outdated: nothing is written before Kommo has confirmed it."""
+        self._listings.doubt(self._key(phone).name)
 
     def forget_number(self, digits: str) -> None:
         """Let go of every phone with these digits, and of everybody who has such a number."""

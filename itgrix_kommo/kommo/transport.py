@@ -81,6 +81,7 @@ class Transport:
 
     Without `tokens` it sends none, as the OAuth exchange needs it. `timeout_s` counts from the moment a request may go
     out: the wait for a slot is not in it, whoever has a deadline of his own cancels.
+    `node` is told in each request, where several share the account.
     """
 
     def __init__(
@@ -91,12 +92,14 @@ class Transport:
         *,
         timeout_s: float = 10.0,
         breaker: Breaker | None = None,
+        node: str = "",
     ) -> None:
         try:
             self._base = URL(base_url).origin()
         except (ValueError, TypeError):
             raise ConfigError("kommo.base_url: this is no address such as https://acme.kommo.com") from None
         self._tokens = tokens
+        self._user_agent = f"{USER_AGENT} ({node})" if node else USER_AGENT
         self._overloads = 0
         self._paused_until = 0.0
         self._timeout_s = timeout_s
@@ -118,7 +121,7 @@ class Transport:
         tracing.on_request_headers_sent.append(_mark_sent)
         self._session = aiohttp.ClientSession(
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": USER_AGENT, "Accept": "application/hal+json, application/json"},
+            headers={"User-Agent": self._user_agent, "Accept": "application/hal+json, application/json"},
             timeout=aiohttp.ClientTimeout(total=self._timeout_s, connect=min(CONNECT_WITHIN, self._timeout_s)),
             connector=aiohttp.TCPConnector(limit=0),  # the limiter is the limit
             middlewares=[_never_resend],

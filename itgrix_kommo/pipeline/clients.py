@@ -42,7 +42,7 @@ class Clients:
         return None if listing is None else _found(listing)
 
     def doubt(self, phone: str) -> None:
-        """Another node has worked for the client since: Kommo is asked anew."""
+        """Another node has worked for the client since."""
         self._phonebook.doubt(phone)
 
     def made(self, phone: str, entity: Entity) -> None:

@@ -121,6 +121,15 @@ class Member:
             },
         }
 
+    def elsewhere(self, recording_id: str) -> str:
+        """Which other node has this recording, for who listens; empty where it is this one's, or nobody's."""
+        has = [one for one in self.nodes if recording_id.startswith(f"{one.name}-")]
+        node = max(has, key=lambda one: len(one.name), default=None)
+        if node is None or node.name == self._name:
+            return ""
+        how = "ask it by its own address" if node.is_here else f"which has been away for {node.seen:.0f} s"
+        return f"This recording lies on the PBX {node.name} alone, {how}."
+
     def nudge(self) -> None:
         """A call has been kept on this node's disk."""
         self._news.set()
@@ -257,18 +266,24 @@ class Member:
     async def _hand_over_and_hear(self) -> None:
         while True:
             self._news.clear()
-            if self._epoch != self._part.epoch:
-                await self._reconcile()
-            while rows := await self._memory.to_hand_over():
-                await self._registrations.hand_over(rows.values())
-                await self._memory.handed_over(rows)
-                self._together.nudge()
-            while ended := await self._registrations.to_tell():
-                await self._hear(ended)
-            self._waiting = await self._registrations.waiting()
+            try:
+                await self._exchange()
+            except StorageError as error:
+                _log.debug("not_handed_over", error=str(error), remedy="tried again")
             with suppress(TimeoutError):
                 async with asyncio.timeout(HANDED_EVERY):
                     await self._news.wait()
+
+    async def _exchange(self) -> None:
+        if self._epoch != self._part.epoch:
+            await self._reconcile()
+        while rows := await self._memory.to_hand_over():
+            await self._registrations.hand_over(rows.values())
+            await self._memory.handed_over(rows)
+            self._together.nudge()
+        while ended := await self._registrations.to_tell():
+            await self._hear(ended)
+        self._waiting = await self._registrations.waiting()
 
     async def _hear(self, ended: Sequence[tuple[int, Remembered]]) -> None:
         """What became of this node's calls. Where another did it, only this one can add the recording's link."""

@@ -46,6 +46,7 @@ class Rules:
     is_one_of_several: bool = False
     blacklist: tuple[ListEntry, ...] = ()
     whitelist: tuple[ListEntry, ...] = ()
+    peer_trunks: tuple[str, ...] = ()
 
     def uniq(self, call: Call) -> str:
         """What tells this call from all others in Kommo; two PBXs may count their calls alike."""
@@ -72,7 +73,7 @@ class Rules:
 
     def unlisted(self, call: Call, phone: str) -> str:
         """Why the lists keep this call out of Kommo; empty if they don't."""
-        return unlisted(call, phone, blacklist=self.blacklist, whitelist=self.whitelist)
+        return unlisted(call, phone, blacklist=self.blacklist, whitelist=self.whitelist, peer_trunks=self.peer_trunks)
 
     def responsible(self, call: Call, entity: Entity | None) -> int:
         """The user of the last accepted conversation, or who tried to ring the client; a missed one as configured."""
@@ -100,8 +101,20 @@ class Rules:
         return int(after_working_minutes(begin, tasks.due_minutes, tasks.working_hours).timestamp())
 
 
-def unlisted(call: Call, phone: str, *, blacklist: tuple[ListEntry, ...], whitelist: tuple[ListEntry, ...]) -> str:
-    """Why the lists keep this call out of Kommo; empty if they don't. The blacklist outranks the whitelist."""
+def unlisted(
+    call: Call,
+    phone: str,
+    *,
+    blacklist: tuple[ListEntry, ...],
+    whitelist: tuple[ListEntry, ...],
+    peer_trunks: tuple[str, ...],
+) -> str:
+    """Why the lists keep this call out of Kommo; empty if they don't. The blacklist outranks the whitelist.
+
+    A call between two PBXs is one call of its client: the one that the client is at tells of it, with who answered.
+    """
+    if call.trunk in peer_trunks:
+        return f"the PBX at the other end of {call.trunk} registers it"
     internal = {number for one in call.conversations for number in (one.user.phones if one.user else ())}
     internal |= {one.channel.to.number for one in call.conversations} | {call.channel.from_.number}
     sides = {"client": {phone, call.client.number}, "internal": internal, "trunk": {call.trunk}, "did": {call.did}}

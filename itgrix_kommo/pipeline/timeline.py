@@ -85,6 +85,7 @@ def _skipped(reason: str) -> str:
 _SKIPS = {
     "blacklist": "numbers.blacklist keeps it out; later calls come in once its entry is taken away",
     "whitelist": "numbers.whitelist lets only others in; add the number for later calls",
+    "at the other end": "nothing to do: it is registered by the PBX that the client is at",
     "need_registration": "the customization need_registration decided so: itgrix-kommo hooks try need_registration",
     "cancelled": "a customization cancelled it: itgrix-kommo hooks list shows which there are",
     "hidden": "who hides his number can't be registered, unless process_client_phone names him",

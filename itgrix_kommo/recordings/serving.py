@@ -18,7 +18,7 @@ from itgrix_kommo.recordings import ranges
 from itgrix_kommo.recordings.links import PATH
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from itgrix_kommo.recordings.archive import Playable
     from itgrix_kommo.recordings.links import Ticket
@@ -61,8 +61,11 @@ class Archive(Protocol):
     async def read(self, playable: Playable, begin: int, length: int) -> bytes: ...
 
 
-def routes(archive: Archive) -> list[web.RouteDef]:
-    """The routes of GET, HEAD and OPTIONS /recordings/{signed}.mp3."""
+def routes(archive: Archive, elsewhere: Callable[[str], str] = lambda _: "") -> list[web.RouteDef]:
+    """The routes of GET, HEAD and OPTIONS /recordings/{signed}.mp3.
+
+    `elsewhere` tells of a recording's id which other node has it, and how that is; empty where none has.
+    """
 
     async def play(request: web.Request) -> web.StreamResponse:
         ticket = archive.ticket(request.match_info["signed"])
@@ -71,6 +74,8 @@ def routes(archive: Archive) -> list[web.RouteDef]:
         if archive.has_expired(ticket):
             return _words(410, "This link has expired.")
         playable = await archive.open(ticket.recording_id)
+        if playable is None and (words := elsewhere(ticket.recording_id)):
+            return _words(503, words)
         if playable is None:
             return _words(404, "The recording is no longer kept.")
         with playable.file:

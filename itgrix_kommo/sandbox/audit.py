@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Hashable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -103,6 +103,7 @@ class Audit:
             "most_in_a_second": self.most_in_a_second,
             "breaches": self.breaches,
             "impatient": self.impatient,
+            "by_user_agent": Counter(seen.user_agent for seen in self.requests),
             "duplicates": self.duplicates(),
             "created": [asdict(made) for made in self._account.creations],
             "popups": [asdict(popup) for popup in self._account.popups],

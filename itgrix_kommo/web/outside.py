@@ -18,6 +18,7 @@ from itgrix_kommo.kommo.subscription import Subscription
 from itgrix_kommo.kommo.transport import Transport
 from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.gate import Gate
+from itgrix_kommo.pipeline.member import Member
 from itgrix_kommo.service_manager import Condition
 from itgrix_kommo.storage.journal import Journal
 from itgrix_kommo.storage.registrations import Registrations
@@ -39,16 +40,21 @@ class Outside:
     journal: Journal
     home: Path
     subscription: Subscription | None = None
+    member: Member | None = None
     _storage_error: str = ""
 
     def parts(self) -> Mapping[str, Callable[[], Part]]:
-        parts = {
+        parts: dict[str, Callable[[], Part]] = {
             "asterisk": self._asterisk,
             "kommo": self._kommo,
             "storage": self._storage,
             "journal": self._journal,
         }
-        return parts if self.subscription is None else {**parts, "webhooks": self._webhooks}
+        if self.subscription is not None:
+            parts["webhooks"] = self._webhooks
+        if self.member is not None:
+            parts["nodes"] = self._nodes
+        return parts
 
     def condition(self) -> Condition:
         fault, stops = self._capturing_fault(), self.gate.stops()
@@ -164,6 +170,13 @@ class Outside:
             return Part()
         error = self.subscription.error
         return Part(error, Grade.WARNING if error else Grade.OK, facts={"subscribed": self.subscription.is_there})
+
+    def _nodes(self) -> Part:
+        if self.member is None:
+            raise AssertionError("only one of several nodes has this part")
+        away = [one.name for one in self.member.nodes if not one.is_here]
+        error = self.member.error or ", ".join(f"{name} is away" for name in away)
+        return Part(error, Grade.WARNING if error else Grade.OK, facts=self.member.facts())
 
     def _storage(self) -> Part:
         error = self.capture.keeping_error or self._storage_error
