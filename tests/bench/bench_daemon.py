@@ -11,7 +11,7 @@ What a call costs the daemon hardly depends on how long it lasts; what it costs 
 records every 20 ms of it. So the ratio depends on the length of the talks, and two are measured: 3 s, the worse for the
 daemon, and 10 s, still far below the minutes of real ones, but at 20 calls a second 200 live, recorded calls. The worst
 ratio is judged: longer talks make it better by themselves, which is no merit of the daemon.
-Exit status 1 where it is above what is allowed, or a call of any length is missing.
+Exit status 1 where it is above what is allowed, or a call that Asterisk had is missing.
 
 `--profile FILE` writes where the daemon's time went, for `python -m pstats FILE`; the figures are then too high.
 `--capture` has Kommo refuse everything, and so measures listening and keeping alone.
@@ -46,6 +46,12 @@ DID = "4957770390"
 UP_WITHIN = 30.0
 ENDS_WITHIN = 60.0
 REGISTERED_WITHIN = 600.0
+LOOK_EVERY = 1.0
+"""Seconds between looks at the daemon, which cost it a millisecond or two each."""
+
+MOST_LOST = 0.05
+"""Of the calls placed: a machine that is too slow for so many at once loses some before they reach the PBX."""
+
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -126,7 +132,7 @@ async def until_at_least(count: int, asked: Any, within: float) -> int:
     """What was counted in the end, be it enough or not."""
     deadline = time.monotonic() + within
     while (counted := await asked()) < count and time.monotonic() < deadline:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(LOOK_EVERY)
     return int(counted)
 
 
@@ -183,36 +189,48 @@ async def place(pair: Pair, load: Load) -> None:
 
 
 class Measured(NamedTuple):
-    """`ratio` is the daemon's CPU to Asterisk's; `is_whole` tells whether every call was found and registered."""
+    """`ratio` is the daemon's CPU to Asterisk's; `is_whole`: each call that Asterisk had was registered, once."""
 
     talk: float
     ratio: float
     is_whole: bool
 
 
+async def processed(pair: Pair) -> int:
+    """Calls that this Asterisk has had since its start."""
+    control = await pair.pbx.control(lambda _: None)
+    try:
+        return int((await control.action("CoreStatus"))["CoreProcessedCalls"])
+    finally:
+        await control.close()
+
+
 async def measure(load: Load, pair: Pair, profile: Path | None, *, capture: bool) -> Measured:
     """Of one length of talk, with a daemon of its own; with `capture` nothing is registered."""
-    calls = load.calls
+    had = await processed(pair)
     with tempfile.TemporaryDirectory() as directory:
         async with Sandbox(SandboxOptions()).serve(port=0) as sandbox:
             sandbox.account.switches.unpaid = capture
             async with running(pair, sandbox, Path(directory), profile) as daemon:
                 before, asterisk_before = spent(daemon.pid), spent(pair.pbx.pid)
-                print(f"{calls} recorded calls of {load.talk:g} s, {load.rate:g} a second")
+                print(f"{load.calls} recorded calls of {load.talk:g} s, {load.rate:g} a second")
                 await place(pair, load)
-                found = await until_at_least(calls, daemon.kept, load.talk + ENDS_WITHIN)
+                found = await until_at_least(load.calls, daemon.kept, load.talk + ENDS_WITHIN)
                 by_asterisk, heard = spent(pair.pbx.pid) - asterisk_before, spent(daemon.pid) - before
-                print(f"  found {found} calls of {calls} placed")
+                calls = await processed(pair) - had
+                print(f"  {calls} reached Asterisk, the daemon found {found}")
                 report("Asterisk", by_asterisk, calls, by_asterisk)
                 report("the daemon until all were kept", heard, calls, by_asterisk)
                 if capture:
-                    return Measured(load.talk, heard.all / by_asterisk.all, found == calls)
+                    is_whole = found == calls >= load.calls * (1 - MOST_LOST)
+                    return Measured(load.talk, heard.all / by_asterisk.all, is_whole)
                 registered = await until_at_least(found, daemon.done, REGISTERED_WITHIN)
                 whole = spent(daemon.pid) - before
                 report("the daemon until all were registered", whole, calls, by_asterisk)
             written = len(sandbox.account.calls)
             print(f"  registered {registered}, in the CRM {written}")
-            return Measured(load.talk, whole.all / by_asterisk.all, found == registered == written == calls)
+            is_whole = found == registered == written == calls >= load.calls * (1 - MOST_LOST)
+            return Measured(load.talk, whole.all / by_asterisk.all, is_whole)
 
 
 async def measure_all(loads: list[Load], version: str, profile: Path | None, *, capture: bool) -> bool:
