@@ -47,11 +47,12 @@ def erase(
     """Forget a person: his calls, his recordings' copies, and what is remembered of him. It can't be undone."""
     settings = config.load(path)
     digits = _digits(settings, phone)
-    beyond = [*OUT_OF_REACH, *([OTHER_NODES] if settings.storage.shared_url is not None else [])]
+    is_one_of_several = settings.storage.shared_url is not None
+    beyond = [*OUT_OF_REACH, *([OTHER_NODES] if is_one_of_several else [])]
     counts = finish(_found(settings, digits))
     if not as_json:
         _tell("Kept here:", counts)
-    if any(counts.values()):
+    if any(counts.values()) or is_one_of_several:
         if not yes:
             if as_json:
                 raise typer.BadParameter("--json asks nobody: add --yes")
