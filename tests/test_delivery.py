@@ -124,6 +124,7 @@ async def an_office(directory: Path, **switches: Any) -> AsyncIterator[Office]:
 @pytest.fixture
 async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
     monkeypatch.setattr(sheets, "SETTLE", 0.05)
+    monkeypatch.setattr(delivery, "TOGETHER", 0.01)
     async with an_office(tmp_path) as made:
         made.open()
         yield made
