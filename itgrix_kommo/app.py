@@ -59,6 +59,7 @@ from itgrix_kommo.storage.phonebook import PhonebookRows
 from itgrix_kommo.storage.recordings import RecordingTable, link_key
 from itgrix_kommo.storage.registrations import Registrations
 from itgrix_kommo.storage.shared import SharedDatabase
+from itgrix_kommo.storage.shared_phonebook import SharedPhonebook
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations, forget_before
 from itgrix_kommo.storage.shared_tokens import SharedTokens
 from itgrix_kommo.storage.tokens import Tokens
@@ -167,7 +168,9 @@ class Daemon:
             transport, grants = await connect(config, database, limiter, stack, shared)
             client = KommoClient(transport, region=config.numbers.region)
             popups = Popups(transport)
-            phonebook = Phonebook(client, PhonebookRows(database))
+            book = PhonebookRows(database)
+            common_book = SharedPhonebook(book, shared, config.node.name) if shared is not None else None
+            phonebook = Phonebook(client, common_book or book)
             await phonebook.load()
             customizer = await self._customizer(stack)
             archive = await self._archive(stack, database)
@@ -246,6 +249,7 @@ class Daemon:
                     delivery.run(),
                     popups.run(),
                     phonebook.run(),
+                    *([common_book.run(phonebook.take_in)] if common_book is not None else []),
                     warm_by_recent_callers(gate, registrations, phonebook),
                     archive.run(),
                     Forgetting(home(config.storage.url.get_secret_value()), phonebook, delivery).run(),

@@ -185,6 +185,16 @@ class Phonebook:
         self._listings.forget_number(digits)
         self._news.set()
 
+    def take_in(self, told: Collection[tuple[Listing, float]], gone: Collection[str]) -> None:
+        """Remember what another node was told by Kommo later than we; `gone` are phones by their keys' names."""
+        for listing, used_at in told:
+            known = self._listings[listing.phone][0] if listing.phone in self._listings else None
+            if known is None or known.told_at < listing.told_at:
+                self._listings.put(listing, used_at)
+        for name in gone:
+            self._listings.drop(name)
+        self._news.set()
+
     def apply(self, changes: Iterable[Change]) -> None:
         """Refresh what is remembered by what a webhook told; of what is not remembered nothing is learnt."""
         for change in changes:

@@ -24,7 +24,7 @@ from itgrix_kommo.storage.database import Database, phonebook, recordings, regis
 from itgrix_kommo.storage.files import CHRONICLE, JOURNAL
 from itgrix_kommo.storage.journal import ENDED, segments_of
 from itgrix_kommo.storage.registrations import State
-from itgrix_kommo.storage.shared import SharedDatabase, claims, handed
+from itgrix_kommo.storage.shared import SharedDatabase, claims, handed, shared_phonebook
 
 ERASED = "erased: somebody wanted to be forgotten"
 
@@ -232,6 +232,9 @@ async def erase_shared(shared: SharedDatabase, digits: str, faceless: Callable[[
 
     def erase(connection: sa.Connection) -> int:
         rows = connection.execute(query.with_for_update()).all()
+        listing = sa.cast(shared_phonebook.c.listing, sa.Text)
+        known = sa.or_(shared_phonebook.c.phone.like(told), listing.like(told))
+        connection.execute(sa.delete(shared_phonebook).where(known))
         for row in rows:
             state = State.DONE if row.state == State.DONE else State.SKIPPED
             changed = {"client": row.call_id, "call": faceless(row.call), "progress": {}, "reason": ERASED}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
@@ -29,7 +30,7 @@ class PhonebookRows:
         found: list[tuple[Listing, float]] = []
         let_go: list[str] = []
         for row in await self._database.read(lambda connection: connection.execute(query).mappings().all()):
-            listing = _listing(row) if len(found) < most else None
+            listing = listing_of(row) if len(found) < most else None
             if listing is None:
                 let_go.append(row["phone"])
             else:
@@ -42,7 +43,7 @@ class PhonebookRows:
         rows = [
             {
                 "phone": listing.phone,
-                "listing": _LISTING.dump_python(listing, mode="json"),
+                "listing": listing_as_json(listing),
                 "used_at": used_at,
             }
             for listing, used_at in listings
@@ -64,7 +65,12 @@ class PhonebookRows:
         return await self._database.write(lambda connection: connection.execute(old).rowcount)
 
 
-def _listing(row: sa.RowMapping) -> Listing | None:
+def listing_as_json(listing: Listing) -> Any:
+    return _LISTING.dump_python(listing, mode="json")
+
+
+def listing_of(row: sa.RowMapping) -> Listing | None:
+    """None where it can't be read any more."""
     try:
         listing = _LISTING.validate_python(row["listing"])
     except ValidationError:

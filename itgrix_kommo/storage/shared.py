@@ -99,6 +99,18 @@ handed = sa.Table(
     sa.Index("handed_to_tell", "node", "is_told", "state"),
 )
 
+shared_phonebook = sa.Table(
+    "shared_phonebook",
+    metadata,
+    sa.Column("phone", sa.String(32), primary_key=True),
+    # None: a node has heard that it is nobody's any more, or not his.
+    sa.Column("listing", sa.JSON(none_as_null=True)),
+    sa.Column("used_at", sa.Double, nullable=False),
+    sa.Column("told_at", sa.Double, nullable=False),
+    sa.Column("changed_at", sa.Double, nullable=False, index=True),
+    sa.Column("node", sa.String(64), nullable=False),
+)
+
 claims = sa.Table(
     "claims",
     metadata,
