@@ -200,7 +200,8 @@ async def processed(pair: Pair) -> int:
     """Calls that this Asterisk has had since its start."""
     control = await pair.pbx.control(lambda _: None)
     try:
-        return int((await control.action("CoreStatus"))["CoreProcessedCalls"])
+        told = await control.command("core show calls")
+        return int(told.split()[-3])  # "… 400 calls processed"
     finally:
         await control.close()
 
