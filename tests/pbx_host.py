@@ -23,6 +23,8 @@ SOURCE = Path(__file__).parents[1]
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 COMMAND_WITHIN = 300.0
+PASSED_ON = {"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "http_proxy", "https_proxy", "no_proxy"}
+"""How this machine reaches the package index."""
 
 _MOUNT = """
 set -e
@@ -57,6 +59,7 @@ class PbxHost:
     def command(self, *words: str | Path, environment: Mapping[str, str] | None = None) -> list[str]:
         """What starts `words` inside."""
         given = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "PIP_CACHE_DIR": "/var/cache/pip"}
+        given |= {name: value for name, value in os.environ.items() if name in PASSED_ON}
         given |= {"PIP_CERT": str(CERTIFICATES), "DEBIAN_FRONTEND": "noninteractive", **(environment or {})}
         enter = ["nsenter", "-t", str(self._process.pid), "-m", "chroot", str(self.root)]
         return [*enter, "env", "-i", *(f"{key}={value}" for key, value in given.items()), *map(str, words)]
