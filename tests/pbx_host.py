@@ -79,11 +79,10 @@ class PbxHost:
     def shell(self, script: str) -> str:
         return self.run("sh", "-ec", script).told
 
-    def install(self, *options: str, token: str = "", fine: bool = True, **environment: str) -> Done:
-        if token:
-            options = (*options, "--token-stdin")
+    def install(self, *options: str, token: str = "", fine: bool = True, check: bool = False, python: str = "") -> Done:
+        options = (*options, *["--token-stdin"] * bool(token), *["--no-check"] * (not check))
         words = ("/source/scripts/install", "--no-packages", *options)
-        return self.run(*words, stdin=f"{token}\n", environment=environment, fine=fine)
+        return self.run(*words, stdin=f"{token}\n", environment={"PYTHON": python} if python else {}, fine=fine)
 
     def stop(self) -> None:
         self._process.kill()

@@ -46,7 +46,9 @@ def installation() -> Iterator[tuple[str, Path, int]]:
     with entered() as host:
         host.shell(f"sed -i 's/^port = 5038/port = {port}/' /etc/asterisk/manager.conf")
         host.shell("printf '[modules]\\nautoload = no\\n' > /etc/asterisk/modules.conf")
-        told = host.install(*GIVEN, token=TOKEN).told
+        # A careful root's umask is no reason for a program that its service may not read.
+        words = 'umask 077; exec /source/scripts/install "$@"'
+        told = host.run("sh", "-c", words, "install", "--no-packages", "--token-stdin", *GIVEN, stdin=TOKEN).told
         host.stop()
         yield told, host.upper, port
 
@@ -163,8 +165,8 @@ class TestHalfInstalled:
 
 
 class TestRefused:
-    def refusal(self, host: PbxHost, **environment: str) -> str:
-        done = host.install(fine=False, **environment)
+    def refusal(self, host: PbxHost, python: str = "") -> str:
+        done = host.install(fine=False, python=python)
         assert done.code == 1, done.told
         return done.told.strip().splitlines()[-1]
 
@@ -179,7 +181,7 @@ class TestRefused:
     )
     def test_a_python_that_is_too_old(self, host: PbxHost, release: str, remedy: str) -> None:
         host.run("tee", "/etc/os-release", stdin=release)
-        assert self.refusal(host, PYTHON="/bin/false") == (
+        assert self.refusal(host, python="/bin/false") == (
             "✗ Python 3.11 or later is needed and was not found. Run this, then the installer again: " + remedy
         )
 
@@ -214,6 +216,25 @@ class TestRefused:
         done = host.run("/new/scripts/install", fine=False)
         assert done.code == 1
         assert "before this version was made" in done.told
+
+    def test_a_python_that_the_service_may_not_run(self, host: PbxHost) -> None:
+        host.shell("mkdir -m 700 /private; cp /usr/bin/python3 /private")
+        assert "who may not enter /private: give a Python of the system" in self.refusal(
+            host, python="/private/python3"
+        )
+
+    def test_another_installer_at_work(self, host: PbxHost) -> None:
+        done = host.run("flock", "/etc", "/source/scripts/install", "--no-packages", fine=False)
+        assert done.code == 1
+        assert "another installer is at work on this host" in done.told
+
+    @pytest.mark.parametrize("config", ["", "{", "[]", '{"ami": [], "http": 5}', '{"kommo": 1, "http": {"port": "x"}}'])
+    def test_a_broken_configuration_is_kept_and_told(self, host: PbxHost, config: str) -> None:
+        host.run("tee", "/etc/itgrix_amo/config.json", stdin=config)
+        told = host.install(check=True).told
+        assert "/etc/itgrix_amo/config.json is kept as it is" in told
+        assert "✗" in told.split("Is everything there?")[1]
+        assert host.run("cat", "/etc/itgrix_amo/config.json").told == config
 
     def test_a_port_in_use_is_named(self, host: PbxHost) -> None:
         with socket.socket() as other:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 import re
 import sys
 from pathlib import Path
 
 from scripts.installer import manager, service, settings, steps
-from scripts.installer.host import Host, InstallError, can_ask
+from scripts.installer.host import Host, InstallError, alone, can_ask
 from scripts.installer.places import CONFIG, SECRETS, Options
 
 _ADDRESS = re.compile(r"https://[a-z0-9-]+\.(?:kommo\.com|amocrm\.ru|amocrm\.com)/?|http://127\.0\.0\.1:\d+/?")
@@ -18,17 +19,11 @@ _ADDRESS = re.compile(r"https://[a-z0-9-]+\.(?:kommo\.com|amocrm\.ru|amocrm\.com
 def main() -> int:
     given = _parser().parse_args()
     host = Host(dry_run=given.dry_run)
+    # The program is for the service's user too, whatever root usually grants.
+    os.umask(0o022)
     try:
-        options = _options(given)
-        around = steps.look(host, options)
-        steps.packages(host, options, around)
-        steps.users(host)
-        former = steps.program(host, options)
-        settings.credentials(host, options, around)
-        settings.configuration(host, options, around)
-        manager.asterisk(host, around)
-        service.service(host, options, around, former)
-        service.examine(host)
+        with alone():
+            _install(host, _options(given))
     except InstallError as error:
         print(f"\n✗ {error}", file=sys.stderr)
         return 1
@@ -43,6 +38,19 @@ def main() -> int:
     return 0
 
 
+def _install(host: Host, options: Options) -> None:
+    around = steps.look(host, options)
+    steps.packages(host, options, around)
+    steps.users(host)
+    former = steps.program(host, options)
+    settings.credentials(host, options, around)
+    settings.configuration(host, options, around)
+    manager.asterisk(host, around)
+    service.service(host, options, around, former)
+    if options.check:
+        service.examine(host)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/install", description="Installs itgrix-kommo, or upgrades it.")
     parser.add_argument("--dry-run", action="store_true", help="print every step, change nothing")
@@ -55,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-packages", dest="packages", action="store_false", help="install no packages, name them")
     parser.add_argument("--no-start", dest="start", action="store_false", help="enable the service, don't start it")
+    parser.add_argument("--no-check", dest="check", action="store_false", help="don't look at the end if all is there")
     parser.add_argument("--log-file", action="store_true", help="log to /var/log/itgrix_amo.log, not to the journal")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
     return parser
@@ -87,6 +96,7 @@ def _options(given: argparse.Namespace) -> Options:
         packages=given.packages,
         log_file=given.log_file,
         start=given.start,
+        check=given.check,
     )
 
 

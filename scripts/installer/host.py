@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import grp
 import json
 import os
@@ -11,7 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,7 @@ class Host:
         try:
             done = subprocess.run(
                 command, input=secret, check=False, capture_output=True, text=True, errors="replace",
-                env={**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
+env=_environment(),
             )  # fmt: skip
         except OSError as error:
             return 127, f"{command[0]}: {error.strerror}"
@@ -142,6 +144,25 @@ class Host:
         path.chmod(mode)
 
 
+def _environment() -> dict[str, str]:
+    """Ours, without what would let the installed program find the checkout's modules in place of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return {**kept, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Raises InstallError where another installer is at work. Leaves no file behind: it is /etc itself that is held."""
+    held = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InstallError("another installer is at work on this host: wait for its end") from None
+    finally:
+        os.close(held)
+
+
 def _rights(mode: int, owner: str, group: str) -> str:
     return f"{mode:04o} {owner}:{group}"
 
@@ -180,6 +201,12 @@ def read_json(path: Path) -> dict[str, Any]:
         found: object = json.loads(read(path))
     except ValueError:
         return {}
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def read_object(path: Path, key: str) -> dict[str, Any]:
+    """The object under `key` of the one in `path`, empty where there is none."""
+    found = read_json(path).get(key)
     return dict(found) if isinstance(found, dict) else {}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from scripts.installer.host import Host, InstallError, owner_of, read, read_json
+from scripts.installer.host import Host, InstallError, owner_of, read, read_object
 from scripts.installer.places import (
     ASTERISK,
     CONFIG,
@@ -23,7 +23,7 @@ from scripts.installer.places import (
 def asterisk(host: Host, around: Surroundings) -> None:
     """A manager user of our own: what it may do, and which events it is told."""
     host.step("Asterisk's manager user")
-    ami = read_json(CONFIG).get("ami", {})
+    ami = read_object(CONFIG, "ami")
     if ami and (ami.get("username"), ami.get("secret")) != (MANAGER_USER, {"credential": "ami_secret"}):
         host.is_so(f"{CONFIG} names another one: nothing is written")
         return

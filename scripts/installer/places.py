@@ -54,6 +54,7 @@ class Options:
     packages: bool = True
     log_file: bool = False
     start: bool = True
+    check: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ import os
 import re
 import shutil
 import socket
+import stat
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from scripts.installer.host import Host, InstallError, group_of, has_group, has_user, is_member, read, read_json
+from scripts.installer.host import Host, InstallError, group_of, has_group, has_user, is_member, read, read_object
 from scripts.installer.places import (
     ACTIONS,
     ASTERISK,
@@ -56,6 +57,12 @@ def look(host: Host, options: Options) -> Surroundings:
     booted = Path("/run/systemd/system").is_dir()
     how = "systemd" if booted else "systemd, not running here" if units else "no systemd: nothing starts it by itself"
     host.is_so(f"{found.name}, {'FreePBX' if freepbx else 'Asterisk'}, {how}")
+    closed = [one for one in Path(sys.executable).resolve().parents if not one.stat().st_mode & stat.S_IXOTH]
+    if closed:
+        raise InstallError(
+            f"{sys.executable} can't be run by the service's user, who may not enter {closed[0]}: "
+            "give a Python of the system, as PYTHON=/usr/bin/python3 scripts/install"
+        )
     host.is_so(f"Python {'.'.join(map(str, sys.version_info[:3]))} at {sys.executable}")
     for place in (HOME.parent, CONFIG_HOME.parent, STATE.parent, ASTERISK):
         if not os.access(place, os.W_OK):
@@ -73,16 +80,17 @@ def look(host: Host, options: Options) -> Surroundings:
 
 
 def _look_for_port(host: Host, *, booted: bool) -> None:
-    http = read_json(CONFIG).get("http", {})
-    address = (str(http.get("host", "127.0.0.1")), int(http.get("port", 8077)))
+    http = read_object(CONFIG, "http")
+    address = (str(http.get("host", "127.0.0.1")), http.get("port", 8077))
     if booted and host.ask(["systemctl", "is-active", UNITS[0]])[0] == 0:
         return
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind(address)
-        except OSError as error:
-            host.warn(f"port {address[1]} at {address[0]}: {error.strerror}: stop what uses it, or set http.port")
+        except (OSError, OverflowError, TypeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "no port"
+            host.warn(f"port {address[1]} at {address[0]}: {why}: stop what uses it, or set http.port")
 
 
 def packages(host: Host, options: Options, around: Surroundings) -> None:
