@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itgrix_kommo.kommo.shares import COOL, LEASE, Answer, Beat, Partner, Share, SharedSlot, exchange, fair
+from itgrix_kommo.kommo.shares import (
+    ALONE_AT_MOST,
+    COOL,
+    LEASE,
+    Answer,
+    Beat,
+    Partner,
+    Share,
+    SharedSlot,
+    exchange,
+    fair,
+)
 
 EPOCH = 1_795_000_000.0
 """The server's time at zero of the nodes' clocks."""
@@ -132,6 +143,13 @@ class TestAlone:
         assert nodes.capacities() == [3, 3]
         nodes.settle()
         assert nodes.capacities() == [3, 3]
+
+    def test_nobody_goes_on_until_the_others_forget_him(self) -> None:
+        nodes = Nodes(6, 2)
+        nodes.settle()
+        share = nodes.shares["pbx1"]
+        assert share.capacity(nodes.at + ALONE_AT_MOST - 1) == 3
+        assert share.capacity(nodes.at + ALONE_AT_MOST) == 0
 
     def test_one_that_is_cut_off_keeps_its_share_while_the_others_go_on(self) -> None:
         nodes = Nodes(6, 2)

@@ -27,6 +27,12 @@ LEASE = 20.0
 COOL = 8.0
 """Seconds before its end that a lease is not used any more: a connection may take 5 s, then Kommo counts for 1.5 s."""
 
+FORGOTTEN_AFTER = 86400.0
+"""Seconds after which the homes of a node that is away go to the others."""
+
+ALONE_AT_MOST = FORGOTTEN_AFTER - 3600.0
+"""Seconds for which a node goes on alone: it may be cut off, and the others be about to forget it."""
+
 
 @dataclass(frozen=True, slots=True)
 class SharedSlot:
@@ -222,6 +228,8 @@ class Share:
 
     def _ours(self, at: float) -> frozenset[int]:
         """Homes that are ours to use without asking."""
+        if at >= self._acked_at + ALONE_AT_MOST:
+            return frozenset()
         return self.homes if self._is_alone(at) else self._lasting
 
     def _is_alone(self, at: float) -> bool:

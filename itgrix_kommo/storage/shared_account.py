@@ -13,11 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from itgrix_kommo import __version__
-from itgrix_kommo.kommo.shares import LEASE, Answer, Beat, Partner, SharedSlot, exchange
+from itgrix_kommo.kommo.shares import FORGOTTEN_AFTER, LEASE, Answer, Beat, Partner, SharedSlot, exchange
 from itgrix_kommo.storage.shared import CLOCK, SharedDatabase, account, nodes, slots
-
-FORGOTTEN_AFTER = 86400.0
-"""Seconds after which the part of a node that is away goes to the others."""
 
 
 class Known(NamedTuple):

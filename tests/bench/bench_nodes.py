@@ -60,7 +60,7 @@ async def full(cluster: Cluster, minutes: float) -> None:
 async def ratio(cluster: Cluster) -> float:
     """Registrations a second, from the first to the last, of an even backlog."""
     for node in cluster.nodes:
-        await cluster.keep(node, range(1200 // len(cluster.nodes)))
+        await cluster.keep(node, range(160 // len(cluster.nodes)))
     await asyncio.gather(*(node.start() for node in cluster.nodes))
     await cluster.calls(1)
     begun = time.monotonic()

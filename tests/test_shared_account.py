@@ -1,0 +1,185 @@
+"""What nodes share of an account beside calls: the limit, Kommo's pauses, the OAuth grant; on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from itgrix_kommo.errors import KommoUnreachable, StorageError
+from itgrix_kommo.kommo.limiter import Limiter
+from itgrix_kommo.kommo.oauth import TOKEN_PATH, Grant, Integration, OAuthTokens
+from itgrix_kommo.kommo.shares import Share
+from itgrix_kommo.kommo.transport import Transport
+from itgrix_kommo.sandbox import Sandbox, SandboxOptions
+from itgrix_kommo.storage.database import Database
+from itgrix_kommo.storage.shared import SharedDatabase, account, metadata, nodes
+from itgrix_kommo.storage.shared_account import Heard, Known, SharedAccount
+from itgrix_kommo.storage.shared_tokens import SharedTokens
+from itgrix_kommo.storage.tokens import Tokens
+from tests.pbx_servers import PostgreSql, a_postgresql
+
+pytestmark = pytest.mark.xdist_group("databases")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSql]:
+    with a_postgresql() as made:
+        yield made
+
+
+@pytest.fixture
+async def shared(server: PostgreSql) -> AsyncIterator[SharedDatabase]:
+    """With empty tables."""
+    database = SharedDatabase(server.address)
+    await database.prepare()
+
+    def empty(connection: sa.Connection) -> None:
+        for table in metadata.sorted_tables:
+            connection.execute(sa.delete(table))
+
+    await database.write(empty)
+    yield database
+    await database.close()
+
+
+class Node:
+    def __init__(self, name: str, shared: SharedDatabase, limit: int = 6) -> None:
+        self.account = SharedAccount(shared, name, limit)
+        self.share = Share(name, begun=0.0)
+        self.known = Known(0, "", 0, 0.0)
+
+    async def beat(self, at: float = 0.0, *, pause: float = 0.0) -> Heard:
+        beat = self.share.beat(at, wants=9, busy=0)
+        heard = await self.account.beat(beat, self.known._replace(pause=pause))
+        self.share.answered(heard.answer, sent_at=at, at=at)
+        self.known = self.known._replace(tick=heard.tick, epoch=heard.epoch)
+        return heard
+
+
+class TestBeats:
+    async def test_nodes_that_come_at_once_share_what_there_is(self, shared: SharedDatabase) -> None:
+        made = [Node(f"pbx{number}", shared) for number in range(4)]
+        for at in range(60):
+            await asyncio.gather(*(node.beat(float(at)) for node in made))
+        assert sum(node.share.capacity(60.0) for node in made) == 6
+        assert [len(node.share.homes) for node in made] == [1, 1, 1, 1]
+        heard = await made[0].beat(61.0)
+        assert {one.name for one in heard.nodes if one.is_here} == {"pbx0", "pbx1", "pbx2", "pbx3"}
+
+    async def test_what_kommo_told_one_holds_the_others(self, shared: SharedDatabase) -> None:
+        first, second = Node("pbx1", shared), Node("pbx2", shared)
+        await second.beat()
+        assert (await first.beat(pause=30.0)).pause == 0.0  # it knows that itself
+        assert (await second.beat()).pause == pytest.approx(30.0, abs=5.0)
+
+    async def test_an_older_copy_begins_a_new_epoch(self, shared: SharedDatabase) -> None:
+        node = Node("pbx1", shared)
+        before = (await node.beat()).epoch
+        assert (await node.beat()).epoch == before
+        await shared.write(lambda connection: connection.execute(sa.update(account).values(tick=0)))
+        after = await node.beat()
+        assert after.epoch != before
+        assert (await node.beat()).epoch == after.epoch
+
+    async def test_another_limit_counts_from_the_next_beat_on(self, shared: SharedDatabase) -> None:
+        node = Node("pbx1", shared)
+        await node.beat()
+        assert node.share.capacity(0.0) == 6
+        for limit in (2, 7):
+            node.account = SharedAccount(shared, "pbx1", limit)
+            await node.beat()
+            assert node.share.capacity(0.0) == limit
+
+    async def test_a_node_away_for_a_day_leaves_its_part(self, shared: SharedDatabase) -> None:
+        first, second = Node("pbx1", shared), Node("pbx2", shared)
+        for at in range(40):
+            await first.beat(float(at))
+            await second.beat(float(at))
+        assert len(first.share.homes) == 3
+        gone = sa.update(nodes).where(nodes.c.name == "pbx2").values(until=nodes.c.until - 86400.0 - 60.0)
+        await shared.write(lambda connection: connection.execute(gone))
+        heard = await first.beat(41.0)
+        assert [one.name for one in heard.nodes] == ["pbx1"]
+        assert len(first.share.homes) == 6
+
+
+class Holder:
+    """A node that has, or will have, the grant."""
+
+    def __init__(self, store: SharedTokens, own: Tokens, tokens: OAuthTokens) -> None:
+        self.store = store
+        self.own = own
+        self.tokens = tokens
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(SandboxOptions()).serve(port=0) as made:
+        yield made
+
+
+@pytest.fixture
+async def holders(shared: SharedDatabase, sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[tuple[Holder, Holder]]:
+    options = sandbox.options
+    integration = Integration(options.client_id, options.client_secret, options.redirect_uri)
+    async with AsyncExitStack() as stack:
+        made = []
+        for name in ("pbx1", "pbx2"):
+            database = await Database.open(f"sqlite+aiosqlite:///{tmp_path}/{name}.db")
+            stack.push_async_callback(database.close)
+            own = Tokens(database, options.client_id)
+            store = SharedTokens(shared, own, options.client_id)
+            bare = await stack.enter_async_context(Transport(sandbox.url, None, Limiter(3)))
+            made.append(Holder(store, own, OAuthTokens(integration, store, bare)))
+        await made[0].tokens.grant_by(sandbox.tokens.issue_code(options.admin_id))
+        yield made[0], made[1]
+
+
+class TestGrant:
+    async def test_both_use_what_one_was_granted(self, holders: tuple[Holder, Holder]) -> None:
+        first, second = holders
+        assert await second.tokens.token() == await first.tokens.token()
+
+    async def test_one_renews_it_for_all(self, holders: tuple[Holder, Holder], sandbox: Sandbox) -> None:
+        first, second = holders
+        refused = await first.tokens.token()
+        assert await second.tokens.token() == refused
+        assert await asyncio.gather(*(one.tokens.renew(refused) for one in holders)) == [True, True]
+        assert len(sandbox.audit.asked("POST", TOKEN_PATH)) == 2  # the grant, and one renewal
+        assert await first.tokens.token() == await second.tokens.token() != refused
+
+    async def test_an_older_copy_gets_the_newer_pair_again(self, holders: tuple[Holder, Holder]) -> None:
+        first, second = holders
+        newer = await first.store.load()
+        assert newer is not None
+        older = Grant("older", "older", newer.expires_at - 3600)
+        await first.store._save(older, replacing=None)
+        assert await first.store.load() == newer
+        assert await second.store.load() == newer
+
+    async def test_forgotten_by_one_it_is_gone_for_all(self, holders: tuple[Holder, Holder]) -> None:
+        first, second = holders
+        await second.tokens.token()
+        await first.store.forget()
+        assert (await first.store.load(), await second.store.load(), await second.own.load()) == (None, None, None)
+
+    async def test_without_the_server_the_copy_serves_and_nothing_is_renewed(
+        self, holders: tuple[Holder, Holder], sandbox: Sandbox
+    ) -> None:
+        first, _ = holders
+        token = await first.tokens.token()
+        away = SharedDatabase("postgresql+asyncpg://itgrix@127.0.0.1:1/itgrix")
+        first.store._database = away
+        assert await first.tokens.token() == token
+        with pytest.raises(KommoUnreachable, match="can't be renewed now"):
+            await first.tokens.renew(token)
+        assert len(sandbox.audit.asked("POST", TOKEN_PATH)) == 1
+        with pytest.raises(StorageError):
+            await first.store.forget()
+        assert await first.own.load() is not None
+        await away.close()
