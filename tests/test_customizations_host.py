@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import stat
@@ -226,6 +227,19 @@ class TestSocket:
             stale.bind(str(path))
         async with hosting(path):
             assert accepts(path)
+
+    async def test_systemd_is_told_once_it_is_there(self, tmp_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.bind(str(tmp_path / "notify"))
+            systemd.settimeout(60)
+            path = tmp_path / "host.sock"
+            command = [sys.executable, "-m", "itgrix_kommo", "hooks", "host", "--socket", str(path)]
+            environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+            process = await asyncio.create_subprocess_exec(*command, env=environment)
+            assert await asyncio.to_thread(systemd.recv, 100) == b"READY=1"
+            assert accepts(path)
+            process.terminate()
+            assert await process.wait() == 0
 
     async def test_one_that_can_not_be_made_ends_the_command(self, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "itgrix_kommo", "hooks", "host", "--socket", str(tmp_path / "no" / "socket")]
