@@ -36,6 +36,7 @@ from itgrix_kommo.terminal import (
     opened_registrations,
     out,
 )
+from itgrix_kommo.web.entrance import allow_files
 
 _log = structlog.get_logger(__name__)
 
@@ -83,6 +84,7 @@ def run(path: ConfigOption = CONFIG_PATH) -> None:
     log.configure(settings.logging.level, settings.logging.format)
     for warning in settings.warnings():
         _log.warning("configuration", warning=warning)
+    allow_files()
     serving = app.run(settings, lambda address: _log.info("serving", address=address), reread=lambda: config.load(path))
     finish(serving)
 

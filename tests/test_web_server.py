@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
+import os
+import resource
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import structlog
 from aiohttp import web
 from aiohttp.test_utils import unused_port
 
 from itgrix_kommo.errors import ConfigError
 from itgrix_kommo.web.bodies import read_bytes
 from itgrix_kommo.web.certificate import Certificate
+from itgrix_kommo.web.entrance import FILES, allow_files, room
 from itgrix_kommo.web.server import MOST_IDLE, Doorkeeper, serving
 from tests.web_face import PASSWORD, Served, face_of
 
@@ -107,6 +115,7 @@ class TestRefusals:
             b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
             b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
             b"POST /originate HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+            b"POST /originate HTTP/1.1\r\nHost: x\r\nContent-Encoding: zstd\r\nContent-Length: 2\r\n\r\n{}",
             b"POST /originate HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         ],
     )
@@ -122,6 +131,27 @@ class TestRefusals:
         assert b".py" not in answer
         assert not caplog.records
         assert (await face.ask("GET", "/healthz")).status == 200
+
+    @pytest.mark.parametrize(
+        "request_bytes",
+        [
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"G@T / HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 9000 + b"\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: zstd\r\nContent-Length: 2\r\n\r\n{}",
+        ],
+    )
+    async def test_what_is_no_sound_http_is_a_problem_too(self, face: Served, request_bytes: bytes) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", face.config.http.port)
+        writer.write(request_bytes)
+        async with asyncio.timeout(WITHIN):
+            answer = await reader.read()
+        writer.close()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.split()[1] == b"400"
+        assert b"\r\nContent-Type: application/problem+json\r\n" in head
+        assert b"\r\nServer: itgrix-kommo\r\n" in head
+        assert json.loads(body)["detail"] == "this is no sound HTTP"
 
     async def test_the_server_does_not_tell_its_parts(self, face: Served) -> None:
         answer = await face.ask("GET", "/healthz")
@@ -147,7 +177,7 @@ class TestSlowClients:
     async def test_who_says_nothing_is_shown_out(self) -> None:
         keeper = Doorkeeper(request_within=0.2)
         async with serving([web.get("/", ok)], "127.0.0.1", 0, doorkeeper=keeper) as url:
-            port = int(url.rpartition(":")[2])
+            port = port_of(url)
             for said in (b"", b"GET / HTTP/1.1\r\nX-Slow: "):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(said)
@@ -211,6 +241,102 @@ class TestSlowClients:
                 assert await answer.text() == "ok"
             for _, writer in idle:
                 writer.close()
+
+
+class TestTheWayIn:
+    async def test_who_never_shakes_hands_is_shown_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("itgrix_kommo.web.entrance.HANDSHAKE_WITHIN", 0.2)
+        certificate = Certificate("http.tls_certificate", *make_certificate(tmp_path, "pbx.example.com"))
+        async with serving([web.get("/", ok)], "127.0.0.1", 0, tls=certificate.context) as url:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(url))
+            async with asyncio.timeout(WITHIN):
+                assert await reader.read() == b""
+            writer.close()
+
+    async def test_of_many_who_never_shake_hands_the_longest_go(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("itgrix_kommo.web.entrance.MOST_HANDSHAKES", 10)
+        certificate = Certificate("http.tls_certificate", *make_certificate(tmp_path, "pbx.example.com"))
+        async with serving([web.get("/", ok)], "127.0.0.1", 0, tls=certificate.context) as url:
+            silent = [await asyncio.open_connection("127.0.0.1", port_of(url)) for _ in range(15)]
+            async with asyncio.timeout(WITHIN):
+                assert await asyncio.gather(*(reader.read() for reader, _ in silent[:5])) == [b""] * 5
+                assert b"pbx.example.com" in await shown(url)
+            for _, writer in silent:
+                writer.close()
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    async def test_whoever_comes_others_have_files_to_open(self, tmp_path: Path, scheme: str) -> None:
+        files = make_certificate(tmp_path, "pbx.example.com")
+        tls = Certificate("http.tls_certificate", *files).context if scheme == "https" else None
+        async with serving([web.get("/", ok)], "127.0.0.1", 0, tls=tls, most=10) as url:
+            before = open_sockets()
+            silent = [await asyncio.open_connection("127.0.0.1", port_of(url)) for _ in range(30)]
+            async with asyncio.timeout(WITHIN):
+                while open_sockets() < before + 40:
+                    await asyncio.sleep(0.02)
+            await asyncio.sleep(0.2)  # for those that must not come
+            assert open_sockets() == before + 40
+            for _, writer in silent:
+                writer.close()
+            async with asyncio.timeout(WITHIN):
+                while open_sockets() > before:
+                    await asyncio.sleep(0.02)
+
+    async def test_without_files_to_open_it_says_so_once_and_goes_on(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("itgrix_kommo.web.entrance._AGAIN_AFTER", 0.01)
+        loop = asyncio.get_running_loop()
+        accept, failing = loop.sock_accept, iter([True] * 5)
+
+        async def short(listening: socket.socket) -> Any:
+            if next(failing, False):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return await accept(listening)
+
+        monkeypatch.setattr(loop, "sock_accept", short)
+        with structlog.testing.capture_logs() as lines:
+            async with (
+                serving([web.get("/", ok)], "127.0.0.1", 0) as url,
+                asyncio.timeout(WITHIN),
+                aiohttp.ClientSession() as http,
+                http.get(url) as answer,
+            ):
+                assert await answer.text() == "ok"
+        assert [(line["event"], line["error"]) for line in lines] == [("connection_not_taken", "Too many open files")]
+        assert not caplog.records
+
+    async def test_every_address_of_a_name(self) -> None:
+        async with (
+            serving([web.get("/", ok)], "localhost", 0) as url,
+            aiohttp.ClientSession() as http,
+            http.get(url) as answer,
+        ):
+            assert await answer.text() == "ok"
+
+    def test_the_process_may_open_enough_files(self) -> None:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, limits[1]))
+        try:
+            assert room() == 341
+            allow_files()
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(FILES, limits[1]), limits[1])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def open_sockets() -> int:
+    found = 0
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the listing's own
+            found += str(one.readlink()).startswith("socket:")
+    return found
 
 
 class TestManyAtOnce:

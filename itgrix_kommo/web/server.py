@@ -7,14 +7,16 @@ import errno
 import logging
 import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import web
 
 from itgrix_kommo.errors import ConfigError
+from itgrix_kommo.web.entrance import Entrance, listening
 from itgrix_kommo.web.occupant import occupant
-from itgrix_kommo.web.problems import Handler, telling_problems
+from itgrix_kommo.web.problems import Handler, problem, telling_problems
 
 REQUEST_WITHIN: Final = 15.0
 """Seconds from the connection to the end of the first request's head: who takes longer does so on purpose."""
@@ -23,10 +25,13 @@ IDLE_WITHIN: Final = 60.0
 """Seconds between an answer and the end of the next request's head."""
 
 MOST_IDLE: Final = 400
-"""Connections on which nothing is asked; beyond that the longest idle go. Files a process may open are 1024 or so."""
+"""Connections on which nothing is asked; beyond that the longest idle go."""
 
 LARGEST_BODY: Final = 64 * 1024
 """Bytes, where a handler sets no limit of its own."""
+
+SERVER: Final = "itgrix-kommo"
+"""What the header Server says: nothing of our parts."""
 
 _LOOK_EVERY: Final = 1.0
 
@@ -84,44 +89,74 @@ async def serving(
     tls: ssl.SSLContext | None = None,
     middlewares: Sequence[Any] = (),
     doorkeeper: Doorkeeper | None = None,
+    most: int | None = None,
 ) -> AsyncIterator[str]:
     """Serve `routes` until left; gives the address under which they are served. Port 0 takes a free one.
 
-    `name` is the setting of this listener. Raises ConfigError where the address can't be had.
+    `name` is the setting of this listener, `most` how many connections it may have (None: what the process bears).
+    Raises ConfigError where the address can't be had.
     """
     doorkeeper = doorkeeper or Doorkeeper()
     app = web.Application(middlewares=[doorkeeper.noting, *middlewares, telling_problems], client_max_size=LARGEST_BODY)
     app.add_routes(routes)
     app.on_response_prepare.append(_add_headers)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=_quiet,
-        handle_signals=False,
-        keepalive_timeout=IDLE_WITHIN,
-        shutdown_timeout=2.0,
-    )
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0)
     await runner.setup()
+    server = _server_of(runner)
+    loop = asyncio.get_running_loop()
     try:
         try:
-            await web.TCPSite(runner, host, port, ssl_context=tls, backlog=1024).start()
+            sockets = await listening(host, port)
         except OSError as error:
             holder = await asyncio.to_thread(occupant, port) if error.errno == errno.EADDRINUSE else ""
             raise ConfigError(
                 f"{name}: {host}:{port} can't be listened on: {error.strerror}{f' by {holder}' if holder else ''}: "
                 f"choose another {name}.port, or stop what uses it (ss -ltnp tells)"
             ) from error
-        bound = runner.addresses[0]
+        entrance = Entrance(
+            sockets, lambda: _Speaker(server, loop=loop), lambda: len(server.connections), tls=tls, most=most
+        )
+        bound = sockets[0].getsockname()
         place = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        watch = asyncio.create_task(doorkeeper.run(_server_of(runner)), name=f"doorkeeper of {name}")
+        keeping = [
+            asyncio.create_task(doorkeeper.run(server), name=f"doorkeeper of {name}"),
+            asyncio.create_task(entrance.run(), name=f"entrance of {name}"),
+        ]
         try:
             yield f"{'https' if tls else 'http'}://{place}:{bound[1]}"
         finally:
-            watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
+            for task in keeping:
+                task.cancel()
+            await asyncio.gather(*keeping, return_exceptions=True)
+            for one in sockets:
+                one.close()
     finally:
         await runner.cleanup()
+
+
+class _Speaker(web.RequestHandler):
+    """Speaks HTTP; to who does not, it answers no more than to others, and not in the library's name."""
+
+    __slots__ = ()
+
+    def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(server, loop=loop, logger=_quiet, access_log=_quiet, keepalive_timeout=IDLE_WITHIN)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,  # noqa: ARG002 (the library gives it; it tells of our inside)
+        message: str | None = None,  # noqa: ARG002 (likewise; it repeats what was sent)
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        detail = (
+            "a fault of the daemon's own" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "this is no sound HTTP"
+        )
+        answer = problem(status, detail, {"Server": SERVER})
+        answer.force_close()
+        return answer
 
 
 def _server_of(runner: web.AppRunner) -> web.Server:
@@ -132,6 +167,6 @@ def _server_of(runner: web.AppRunner) -> web.Server:
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = "itgrix-kommo"
+    response.headers["Server"] = SERVER
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Cache-Control", "no-store")
