@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert as insert_server
 from sqlalchemy.dialects.sqlite import insert as insert_file
 
 from itgrix_kommo.storage.database import Database, membership, registrations, remembered
 from itgrix_kommo.storage.registrations import State
+from itgrix_kommo.storage.shared import insert as insert_server
 
 KEPT_FOR = 7 * 86400.0
 """Seconds that registrations are remembered: older copies of the shared database are not put back."""
@@ -182,6 +182,6 @@ def _put(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]],
     """In the place of those with the same key."""
     if not rows:
         return
-    insert = (insert_file if connection.dialect.name == "sqlite" else insert_server)(table)
+    insert = insert_file(table) if connection.dialect.name == "sqlite" else insert_server(table)
     rest = {name: insert.excluded[name] for name in table.c.keys() if name not in key}  # noqa: SIM118 (a collection's)
     connection.execute(insert.on_conflict_do_update(index_elements=key, set_=rest), rows)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
@@ -17,6 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.storage.engines import Work
 from itgrix_kommo.storage.schema import History, bring_up_to_date, is_up_to_date
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects.postgresql import Insert
 
 T = TypeVar("T")
 
@@ -123,6 +126,13 @@ SHARED = History("shared", "shared_version", metadata)
 
 CLOCK = sa.func.extract("epoch", sa.func.clock_timestamp())
 """The server's time, in Unix seconds."""
+
+
+def insert(table: sa.Table) -> Insert:
+    """One that may go over what is there; PostgreSQL's dialect is not loaded where nothing is shared."""
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 (a twentieth of a second, and two MiB)
+
+    return postgresql.insert(table)
 
 
 class SharedDatabase:

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from itgrix_kommo import __version__
 from itgrix_kommo.kommo.shares import FORGOTTEN_AFTER, LEASE, Answer, Beat, Partner, SharedSlot, exchange
-from itgrix_kommo.storage.shared import CLOCK, SharedDatabase, account, nodes, slots
+from itgrix_kommo.storage.shared import CLOCK, SharedDatabase, account, insert, nodes, slots
 
 
 class Known(NamedTuple):

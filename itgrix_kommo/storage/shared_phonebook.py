@@ -7,12 +7,11 @@ from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects.postgresql import insert
 
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.listings import Listing
 from itgrix_kommo.storage.phonebook import PhonebookRows, listing_as_json, listing_of
-from itgrix_kommo.storage.shared import CLOCK, SharedDatabase, shared_phonebook
+from itgrix_kommo.storage.shared import CLOCK, SharedDatabase, insert, shared_phonebook
 
 TOLD_EVERY = 5.0
 """Seconds between looks at what the others have learnt: it spares requests, nothing depends on it."""

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.gathering import Gathering
@@ -52,7 +51,7 @@ _DUE = sa.text(
       )
     ORDER BY h.number LIMIT :most FOR UPDATE OF h SKIP LOCKED
     """  # noqa: S608 (nothing in it comes from outside)
-).bindparams(sa.bindparam("busy", type_=ARRAY(sa.Text)))
+).bindparams(sa.bindparam("busy", type_=sa.ARRAY(sa.Text)))
 
 _CLAIM = sa.text(
     f"""
@@ -61,10 +60,10 @@ _CLAIM = sa.text(
     WHERE claims.node = :me OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.name = claims.node AND {_IS_ALIVE})
     RETURNING client
     """  # noqa: S608
-).bindparams(sa.bindparam("clients", type_=ARRAY(sa.Text)))
+).bindparams(sa.bindparam("clients", type_=sa.ARRAY(sa.Text)))
 
 _RELEASE = sa.text("DELETE FROM claims WHERE node = :me AND client = ANY(:clients)").bindparams(
-    sa.bindparam("clients", type_=ARRAY(sa.Text))
+    sa.bindparam("clients", type_=sa.ARRAY(sa.Text))
 )
 
 _CHANGE = sa.text(

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects.postgresql import insert
 
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.oauth import Grant
-from itgrix_kommo.storage.shared import SharedDatabase, shared_grants
+from itgrix_kommo.storage.shared import SharedDatabase, insert, shared_grants
 from itgrix_kommo.storage.tokens import Tokens
 
 _TURN = 0x6772616E

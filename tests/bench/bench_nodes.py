@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.cluster import Cluster, a_cluster, kill_in_turn
 from tests.daemons import a_starter
 
-CLIENTS = 2000
+CLIENTS, BACKLOG = 2000, 160
 
 
 def told(cluster: Cluster, since: float) -> str:
@@ -58,12 +58,12 @@ async def full(cluster: Cluster, minutes: float) -> None:
 
 
 async def ratio(cluster: Cluster) -> float:
-    """Registrations a second, from the first to the last, of an even backlog."""
-    for node in cluster.nodes:
-        await cluster.keep(node, range(160 // len(cluster.nodes)))
-    await asyncio.gather(*(node.start() for node in cluster.nodes))
-    await cluster.calls(1)
+    """Registrations a second of an even backlog of clients whom Kommo does not know, from the start to the last."""
+    for number, node in enumerate(cluster.nodes):
+        each = BACKLOG // len(cluster.nodes)
+        await cluster.keep(node, range(number * each, (number + 1) * each))
     begun = time.monotonic()
+    await asyncio.gather(*(node.start() for node in cluster.nodes))
     await cluster.calls(cluster.kept)
     return cluster.kept / (time.monotonic() - begun)
 
