@@ -290,6 +290,19 @@ class TestOtherHosts:
         assert host.run("cat", including).told.rstrip("\n") == before.rstrip("\n")
         host.shell("test ! -e /etc/asterisk/itgrix_manager.conf")
 
+    def test_a_systemd_that_does_not_run_is_prepared_and_the_command_starts_by_hand(self, host: PbxHost) -> None:
+        host.shell(
+            "mkdir -p /etc/systemd/system; printf '#!/bin/sh\n' > /usr/bin/systemctl; chmod +x /usr/bin/systemctl"
+        )
+        host.shell("rm /etc/itgrix_amo/config.json")
+        told = host.install(*GIVEN).told
+        assert "systemd, not running here" in told
+        host.shell("ls /etc/systemd/system/itgrix_amo.service /etc/systemd/system/itgrix_amo_hooks.service")
+        assert config_of(host)["customizations"] == {"socket": "/run/itgrix_amo_hooks/socket"}
+        assert "can be used" in host.run(*as_user("itgrix_amo"), "itgrix-kommo", "config", "check").told
+        host.run("/source/scripts/uninstall")
+        host.shell('test -z "$(ls /etc/systemd/system)"')
+
 
 class TestUninstall:
     DATA = "/etc/itgrix_amo/config.json /var/lib/itgrix_amo /opt/itgrix_amo/customizer/actions"

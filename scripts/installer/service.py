@@ -39,11 +39,9 @@ def service(host: Host, options: Options, around: Surroundings, former: Path | N
     host.step("The service")
     if around.units:
         _units(host, options, around)
-    else:
-        host.directory(STATE, mode=0o750, owner=USER, group=USER)
-    by_hand = f"runuser -u {USER} -- {COMMAND} run"
     if not around.booted:
-        host.is_so(f"by hand it is started so: {by_hand}")
+        host.directory(STATE, mode=0o750, owner=USER, group=USER)
+        host.is_so(f"by hand it is started so: runuser -u {USER} -- {COMMAND} run")
     elif not options.start:
         host.is_so(f"not started, as asked for: systemctl start {UNITS[0]}")
     elif not host.dry_run and host.ask([str(COMMAND), "config", "check"])[0]:

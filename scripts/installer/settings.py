@@ -33,9 +33,9 @@ def credentials(host: Host, options: Options, around: Surroundings) -> None:
     """One file for each credential of the unit; empty is: not given."""
     host.step("Secrets")
     host.directory(CONFIG_HOME, mode=0o750, group=USER)
-    # systemd hands out copies; without it, the daemon reads the files themselves.
-    mode, group = (0o600, "root") if around.units else (0o640, USER)
-    host.directory(SECRETS, mode=0o700 if around.units else 0o750, group=group)
+    # systemd hands out copies; where it does not run, the daemon reads the files themselves.
+    mode, group = (0o600, "root") if around.booted else (0o640, USER)
+    host.directory(SECRETS, mode=0o700 if around.booted else 0o750, group=group)
     unit = (options.source / "systemd" / UNITS[0]).read_text("utf-8")
     for name in re.findall(r"^LoadCredential=(\w+):", unit, re.MULTILINE):
         known = read(SECRETS / name).strip()
