@@ -11,12 +11,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.cluster import a_cluster, kill_in_turn
 from tests.daemons import Starter, a_starter
-
-pytestmark = pytest.mark.xdist_group("databases")
 
 
 async def both_at_work(starter: Starter, directory: Path) -> None:
@@ -31,7 +27,7 @@ async def both_at_work(starter: Starter, directory: Path) -> None:
         assert len(cluster.sandbox.account.contacts) == 10
         told = (await cluster.nodes[0].status())["outside"]["nodes"]
         assert (told["mode"], told["nodes"].keys()) == ("together", {"pbx1", "pbx2"})
-        assert [one["fixed_share"] for one in told["nodes"].values()] == [3, 3]
+        assert [one["fixed_share"] for one in told["nodes"].values()] == [2, 2]
 
 
 async def one_dies(starter: Starter, directory: Path) -> None:
