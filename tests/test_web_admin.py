@@ -153,6 +153,7 @@ class TestDigest:
             "Basic",
             "Basic ????",
             "Basic /w==",
+            "Basic ÿ",
             "Negotiate x",
         ],
     )
