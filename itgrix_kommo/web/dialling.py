@@ -6,11 +6,11 @@ The same rules hold for what a person asks for and for what the customization ma
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from itgrix_kommo.calls.numbers import NumberPlan, e164, number_in
+from itgrix_kommo.calls.numbers import NumberPlan, e164
 from itgrix_kommo.config import Originate
 from itgrix_kommo.web.problems import Refused
 
@@ -19,6 +19,9 @@ LONGEST_PHONE: Final = 40
 _SEPARATORS: Final = re.compile(r"[ \t\u00a0()./-]")
 _PHONE: Final = re.compile(r"\+?[0-9]{2,20}", re.ASCII)
 _EXTENSION: Final = re.compile(r"\+?[0-9*#]{1,40}", re.ASCII)
+_DIGITS: Final = re.compile(r"\+?[0-9*#]+", re.ASCII)
+# Ornament and, for DAHDI, a pause.
+_LEFT_OUT: Final = re.compile(r"[-._wW]")
 # One device of one technology: no second one after an &, no arguments after a comma, no expression.
 _CHANNEL: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{1,19}/[A-Za-z0-9_.+*#@/-]{1,120}", re.ASCII)
 _CONTEXT: Final = re.compile(r"[A-Za-z0-9_.-]{1,79}", re.ASCII)
@@ -102,8 +105,7 @@ class DialRules:
         if not self._may_dial(order.extension):
             raise _forbidden("extension", "originate.allowed names no such number")
         # The first leg costs money as well, if it leads outside.
-        rung = number_in(order.channel)
-        if rung and not self._plan.is_internal(rung) and not self._may_dial(rung):
+        if not all(self._plan.is_internal(rung) or self._may_dial(rung) for rung in _rung(order.channel)):
             raise _forbidden("channel", "it rings a number that originate.allowed does not name")
         return order
 
@@ -117,6 +119,17 @@ class DialRules:
 
     def _allows(self, number: str) -> bool:
         return any(pattern.matches(number) for pattern in self._settings.allowed)
+
+
+def _rung(channel: str) -> Iterator[str]:
+    """Every number that a trunk or a dialplan could read in the name of a channel, without what they leave out.
+
+    What stands behind an @ is no number: a trunk's name, a host or a context.
+    """
+    for part in channel.split("/")[1:]:
+        number = _LEFT_OUT.sub("", part.partition("@")[0])
+        if _DIGITS.fullmatch(number):
+            yield number
 
 
 def _text(data: Mapping[str, Any], field: str) -> str:
