@@ -301,7 +301,7 @@ class TestOtherHosts:
         assert config_of(host)["customizations"] == {"socket": "/run/itgrix_amo_hooks/socket"}
         assert "can be used" in host.run(*as_user("itgrix_amo"), "itgrix-kommo", "config", "check").told
         host.run("/source/scripts/uninstall")
-        host.shell('test -z "$(ls /etc/systemd/system)"')
+        assert host.shell("find /etc/systemd -name 'itgrix*'") == ""
 
 
 class TestUninstall:
