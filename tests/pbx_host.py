@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ SOURCE = Path(__file__).parents[1]
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 COMMAND_WITHIN = 300.0
+KEEP_LEFTOVERS = 24 * 3600
 PASSED_ON = {"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "http_proxy", "https_proxy", "no_proxy"}
 """How this machine reaches the package index."""
 
@@ -130,8 +132,13 @@ def entered(*, over: Sequence[Path] = (), source: Path = SOURCE) -> Iterator[Pbx
 
 
 def _cache() -> Path:
+    """Where the layers are; what killed tests left there is swept out after a day."""
     directory = cache_directory() / "install"
     directory.mkdir(parents=True, exist_ok=True)
+    for left in directory.glob("host-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > KEEP_LEFTOVERS:
+                shutil.rmtree(left, ignore_errors=True)
     return directory
 
 
