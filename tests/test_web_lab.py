@@ -28,6 +28,10 @@ OTHER_TRUNK = """def process_originate_params(params):
     return {"state": "success", "data": {**params, "extension": "0" + params["extension"].lstrip("+")}}
 """
 PLAIN_ENTRY = "[from-trunk](+)\nexten => 4957770190,1,Goto(from-itgrix,4957770101,1)\n"
+NAMED_ENTRY = """[from-trunk](+)
+exten => 4957770190,1,Goto(from-itgrix,itsp-account,1)
+exten => itsp-account,1,Goto(4957770101,1)
+"""
 FREEPBX_ENTRY = "[from-trunk](+)\nexten => 4957770191,1,Goto(from-itgrix,4958880201,1)\n"
 
 
@@ -98,6 +102,10 @@ class TestAutodistribution:
 
     async def test_who_is_unknown_goes_the_usual_way(self, lab: Lab, tmp_path: Path) -> None:
         async with a_face(lab, tmp_path) as host, dialplan(lab, "extensions_plain.conf", PLAIN_ENTRY, host.address):
+            await goes_the_usual_way(lab)
+
+    async def test_a_call_to_a_name_goes_the_usual_way(self, lab: Lab, tmp_path: Path) -> None:
+        async with a_face(lab, tmp_path) as host, dialplan(lab, "extensions_plain.conf", NAMED_ENTRY, host.address):
             await goes_the_usual_way(lab)
 
     async def test_in_freepbx_his_extension_is_rung_as_freepbx_does(self, lab: Lab, tmp_path: Path) -> None:
