@@ -118,6 +118,14 @@ class TestWhoMayAsk:
             (await face.ask("POST", PATH, headers=headers, json_body={"id": ANSWERED})).refuses(401)
         assert await registrations.latest(10) == []
 
+    @pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("same-site", 403), ("none", 200)])
+    async def test_the_page_of_another_site_in_the_administrators_browser_may_not(
+        self, face: Served, registrations: Registrations, site: str, status: int
+    ) -> None:
+        headers = {**ADMIN, "Sec-Fetch-Site": site}
+        assert (await face.ask("GET", f"{PATH}?id={ANSWERED}", headers=headers)).status == status
+        assert bool(await registrations.latest(10)) == (status == 200)
+
     async def test_a_head_does_nothing(self, face: Served, registrations: Registrations) -> None:
         assert (await face.ask("HEAD", f"{PATH}?id={ANSWERED}", headers=ADMIN)).status == 405
         assert await registrations.latest(10) == []

@@ -152,6 +152,9 @@ class ReadCallDesk:
         ]
 
     async def _by_query(self, request: web.Request) -> web.StreamResponse:
+        # A browser that knows the password sends it for whatever page leads here, and says whose page it is.
+        if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+            raise Refused(403, "the page of another site asks for this: open the address itself, or use curl")
         query = request.query
         if len(query.getall("id", ())) > MOST_IDS_ON_A_LINE:
             raise Refused(400, f"id: more than {MOST_IDS_ON_A_LINE}: send a JSON body by POST")
