@@ -30,8 +30,8 @@ Follower: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 
 MASK: Final = "[masked]"
 
-# Libraries whose INFO or DEBUG lines are one per statement: they would drown the calls.
-_TALKATIVE: Final = ("sqlalchemy", "aiosqlite")
+# Libraries whose INFO or DEBUG lines are one per statement or plug-in: they would drown the calls.
+_TALKATIVE: Final = ("sqlalchemy", "aiosqlite", "alembic")
 # Nested deeper than this nobody reads, and an object that holds itself would never end.
 _DEEPEST: Final = 8
 
@@ -279,7 +279,7 @@ def configure(level: Level = "info", output: Output = "json", *, stream: TextIO 
 
 
 def set_level(level: Level) -> None:
-    """Change the level of the running process; what a library says for each statement stays out below WARNING."""
+    """Change the level of the running process; what a library says of its every step stays out below WARNING."""
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.getLogger().setLevel(number)
     for name in _TALKATIVE:

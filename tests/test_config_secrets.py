@@ -59,7 +59,7 @@ class TestFromFile:
         file.write_text("from-a-file")
         file.chmod(0o644)
         warnings = loaded(tmp_path, with_ami_secret({"file": str(file)})).warnings()
-        assert f"{file}: everybody on this host can read the secret: run chmod 600 {file}" in warnings
+        assert f"{file}: everybody on this host can read the secret: run chmod o-rwx {file}" in warnings
         file.chmod(0o640)
         assert not [
             line for line in loaded(tmp_path, with_ami_secret({"file": str(file)})).warnings() if "chmod" in line
@@ -139,7 +139,9 @@ class TestFromCredential:
         missing = refused(tmp_path, {"credential": "ami_secret"})
         assert missing.startswith(f"ami.secret: {kept}/ami_secret: no such file or directory: ")
         (kept / "ami_secret").touch()
-        assert "the secret is empty" in refused(tmp_path, {"credential": "ami_secret"})
+        assert refused(tmp_path, {"credential": "ami_secret"}) == (
+            f"ami.secret: the secret is empty: write it into {kept}/ami_secret, alone and in one line"
+        )
 
     @pytest.mark.parametrize("name", ["", "../config.json", "a/b", "Ä", TREASURE])
     def test_what_is_no_name_is_not_repeated(self, tmp_path: Path, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import unused_port
 
-from itgrix_kommo.doctor import Verdict, asterisk, hooks, kommo, recordings, storage
+from itgrix_kommo.doctor import Verdict, asterisk, hooks, kommo, people, recordings, storage
 from itgrix_kommo.doctor import web as doctor_web
 from itgrix_kommo.sandbox import Sandbox, SandboxOptions
 from itgrix_kommo.sandbox.faults import Fault
@@ -422,9 +423,11 @@ class TestKommo:
 class TestDaemon:
     async def test_another_program_has_its_port(self, house: House) -> None:
         async with answering(house.settings["http"]["port"], 200, "<h1>It works!</h1>", "text/html"):
-            found = await house.fault("daemon", "runs")
+            results = [one for one in await house.examined() if one.group == "daemon"]
+        (found,) = [one.finding for one in results if one.finding.verdict is Verdict.FAULT]
         assert "another program has its port" in found.words
         assert f"ss -ltnp 'sport = :{house.settings['http']['port']}'" in found.remedy
+        assert {one.finding.words for one in results if one.name != "runs"} == {"the daemon does not answer"}
 
     async def test_it_hears_no_calls_and_registers_none(self, house: House) -> None:
         body = (
@@ -468,6 +471,14 @@ class TestDaemon:
         give_to_nobody(data)
         found = await house.fault("storage", "directory")
         assert found.words.startswith(f"{data}/itgrix.files and {data}/itgrix.files/journal can't be written by nobody")
+
+    async def test_its_directory_became_roots(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(people, "SERVICE_USER", "nobody")
+        data = house.directory / "data"
+        data.chmod(0o755)
+        found = await house.fault("storage", "directory")
+        assert found.words.endswith("can't be written by nobody, who runs the daemon")
+        assert found.remedy == f"type chown -R nobody {data}"
 
     def test_a_full_disk(self, tmp_path: Path) -> None:
         assert storage.judge_disk("the daemon's data", tmp_path, 5 << 30, None).verdict is Verdict.OK
@@ -584,7 +595,17 @@ class TestRecordings:
         monitor.chmod(0o750)
         found = await house.fault("recordings", "directory")
         assert found.words == f"{monitor} can't be read by nobody, who runs the daemon"
-        assert "usermod --append --groups root nobody" in found.remedy
+        assert found.remedy.startswith(f"type chgrp nobody {monitor}; chmod g+rX {monitor}")
+        os.chown(monitor, -1, grp.getgrnam("audio").gr_gid)
+        assert "usermod --append --groups audio nobody" in (await house.fault("recordings", "directory")).remedy
+
+    async def test_the_way_to_them_is_barred(self, house: House) -> None:
+        give_to_nobody(house.directory / "data")
+        within = house.directory / "closed"
+        within.mkdir(mode=0o700)
+        (house.directory / "monitor").rename(within / "monitor")
+        house.settings["recordings"]["directories"] = [str(within / "monitor")]
+        assert (await house.fault("recordings", "directory")).remedy.startswith(f"type chgrp nobody {within};")
 
     async def test_recordings_that_the_daemon_may_not_read(self, house: House) -> None:
         give_to_nobody(house.directory / "data")

@@ -119,9 +119,14 @@ async def test_a_terminal_that_knows_ascii_alone(house: House) -> None:
 
 async def test_a_configuration_that_can_not_be_used(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    path.write_text('{"ami": {"port": 70000, "username": "itgrix", "secret": "itgrix-secret"}, "bussiness": {}}')
+    ami = '{"port": 70000, "username": "itgrix", "secret": "itgrix-secret"}'
+    path.write_text(f'{{"ami": {ami}, "bussiness": {{}}, "http": {{"admin": {{"password": 5}}}}}}')
     done = await check("--config", path)
     assert done.status == 1
+    assert (
+        "  ✗ file: http.admin.password: a number where a secret is wanted\n"
+        '      → give text, {"credential": "name"}, {"file": "/path"} or {"env": "NAME"}\n'
+    ) in done.out
     assert "  ✗ file: ami.port: 70000 is no TCP port\n      → give a whole number from 1 to 65535\n" in done.out
     assert '  ✗ file: bussiness: unknown key\n      → did you mean "business"?\n' in done.out
     assert "it needs a configuration that can be used" in done.out

@@ -163,6 +163,7 @@ class TestLevel:
         log.configure("debug", "json", stream=stream)
         logging.getLogger("sqlalchemy.engine.Engine").info("SELECT 1")
         logging.getLogger("aiosqlite").debug("executing")
+        logging.getLogger("alembic.runtime.plugins").info("setup plugin alembic.autogenerate.schemas")
         logging.getLogger("sqlalchemy.pool").warning("yes")
         assert [line["event"] for line in json_lines(stream)] == ["yes"]
 

@@ -57,7 +57,7 @@ class SecretSources:
 
     def warnings(self) -> list[str]:
         found = [
-            f"{name}: everybody on this host can read the secret: run chmod 600 {name}"
+            f"{name}: everybody on this host can read the secret: run chmod o-rwx {name}"
             for name in dict.fromkeys(self.readable_secrets)
         ]
         if self.inline and self.readable_file:
@@ -72,13 +72,13 @@ def _resolve(value: object, info: ValidationInfo) -> object:
         case SecretStr():  # already resolved: a configuration built or copied in Python
             return value
         case str():
-            return _checked(value)
+            return _checked(value, _FORMS)
         case {"credential": str(name), **others} if not others:
-            return _checked(_from_credential(name, sources))
+            return _from_credential(name, sources)
         case {"file": str(path), **others} if not others:
-            return _checked(_from_file(path, sources))
+            return _from_file(path, sources)
         case {"env": str(name), **others} if not others:
-            return _checked(_from_environment(name))
+            return _from_environment(name)
         case {"credential": _, **others} | {"file": _, **others} | {"env": _, **others} if others:
             raise refusal("an object with more than a credential, a file or a variable alone", _FORMS)
         case {"credential": _} | {"file": _} | {"env": _}:
@@ -89,9 +89,10 @@ def _resolve(value: object, info: ValidationInfo) -> object:
             raise refusal(f"{json_type(value)} where a secret is wanted", _FORMS)
 
 
-def _checked(text: str) -> str:
+def _checked(text: str, remedy: str) -> str:
+    """`text`, if it can be a secret; `remedy` is for an empty one."""
     if not text.strip():
-        raise refusal("the secret is empty", _FORMS)
+        raise refusal("the secret is empty", remedy)
     if _UNWANTED.search(text):
         raise refusal("the secret has several lines or control characters", "give one line of text")
     return text
@@ -133,16 +134,17 @@ def _from_file(name: str, sources: SecretSources) -> str:
         text = content.decode()
     except UnicodeDecodeError:
         raise refusal(f"{name} is not UTF-8", "put the secret alone into it, as text") from None
-    return text.removesuffix("\n").removesuffix("\r")
+    return _checked(text.removesuffix("\n").removesuffix("\r"), f"write it into {name}, alone and in one line")
 
 
 def _from_environment(name: str) -> str:
     if not _VARIABLE.fullmatch(name):
         raise refusal("no name of an environment variable", "use capital letters, digits and _")
+    remedy = "set it in the service's environment"
     try:
-        return os.environ[name]
+        return _checked(os.environ[name], remedy)
     except KeyError:
-        raise refusal(f"the environment variable {name} is not set", "set it in the service's environment") from None
+        raise refusal(f"the environment variable {name} is not set", remedy) from None
 
 
 def _note_inline(value: object, info: ValidationInfo) -> object:
@@ -182,7 +184,7 @@ class _Database:
         if url.drivername.startswith("sqlite"):
             if url.database in {None, "", ":memory:"}:
                 raise refusal(
-                    "the address names no file", "give one that outlives the process: sqlite+aiosqlite:////path"
+                    "the address names no file", "give one that outlives the process, as sqlite+aiosqlite:////path does"
                 )
         elif not url.database:
             raise refusal("the address names no database", f"give {self.drivers[0]}://user:password@host/database")

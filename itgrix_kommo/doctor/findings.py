@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+_JSON: Final = re.compile(r"\{[^{}]*\}")
 
 
 class Verdict(StrEnum):
@@ -51,9 +55,10 @@ def skipped(reason: str) -> Finding:
 
 
 def split(line: str) -> tuple[str, str]:
-    """(words, remedy) of a message of ours, which ends with its remedy after the last colon."""
-    words, _, remedy = line.rpartition(": ")
-    return (words, remedy) if words else (line, "")
+    """(words, remedy) of a message of ours, which ends with its remedy after the last colon outside of JSON."""
+    outside = _JSON.sub(lambda found: "-" * len(found[0]), line)
+    at = outside.rfind(": ")
+    return (line[:at], line[at + 2 :]) if at > 0 else (line, "")
 
 
 def worst(results: Iterable[Result]) -> Verdict:

@@ -41,14 +41,16 @@ class Person(NamedTuple):
 def daemon_user(storage: Path | None) -> Person:
     """Who runs the daemon: whose its directory of data is; before there is one, the service's user, else we ourselves.
 
-    `storage` is that directory, None where there is none on this host.
+    Root's directory beside a service's user is a mishap. `storage` is None where there is none on this host.
     """
+    service = next((one.pw_uid for one in _known([SERVICE_USER])), None)
     try:
-        if storage is not None:
-            return person(storage.stat().st_uid)
+        owner = storage.stat().st_uid if storage is not None else None
     except OSError:
-        pass  # not made yet, or hidden from us
-    return person(next((one.pw_uid for one in _known([SERVICE_USER])), os.geteuid()))
+        owner = None  # not made yet, or hidden from us
+    if owner is None or (owner == 0 and service is not None):
+        owner = os.geteuid() if service is None else service
+    return person(owner)
 
 
 def person(uid: int) -> Person:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import heapq
 import os
@@ -66,12 +67,12 @@ def directory(path: Path, config: Config) -> Finding:
     except PermissionError:
         if who.uid != os.geteuid():
             raise
-        return fault(f"{path} can't be reached by {who.name}, who runs the daemon", _join(path, who))
+        return fault(f"{path} can't be reached by {who.name}, who runs the daemon", _let_in(path, who))
     if not is_there:
         words = "is no directory" if path.exists() else "does not exist"
         return fault(f"{path} {words}", "mount or create it, or correct recordings.directories")
     if not who.may(path, READ | ENTER):
-        return fault(f"{path} can't be read by {who.name}, who runs the daemon", _join(path, who))
+        return fault(f"{path} can't be read by {who.name}, who runs the daemon", _let_in(path, who))
     newest = newest_in(path)
     if newest is None:
         return warning(
@@ -80,7 +81,7 @@ def directory(path: Path, config: Config) -> Finding:
             "recordings.directories or recordings.path_map",
         )
     if not who.may(newest.path, READ):
-        return fault(f"{newest.path} can't be read by {who.name}, who runs the daemon", _join(newest.path, who))
+        return fault(f"{newest.path} can't be read by {who.name}, who runs the daemon", _let_in(newest.path, who))
     return judge_newest(path, newest, time.time())
 
 
@@ -95,14 +96,18 @@ def judge_newest(path: Path, newest: Newest, now: float) -> Finding:
     return ok(f"{path} can be read, its newest recording is {age(old)} old")
 
 
-def _join(path: Path, who: Person) -> str:
-    try:
-        group = grp.getgrgid(path.stat().st_gid).gr_name
-    except (KeyError, OSError):
-        group = "asterisk"
+def _let_in(path: Path, who: Person) -> str:
+    """What to type so that `who` may read `path`, or pass what bars the way to it."""
+    barred = path
+    group = "asterisk"
+    with contextlib.suppress(KeyError, OSError):
+        barred = next((one for one in reversed(path.resolve().parents) if not who.may(one, ENTER)), path)
+        group = grp.getgrgid(barred.stat().st_gid).gr_name
+    if group == "root":  # never to be joined
+        return f"type chgrp {who.name} {barred}; chmod g+rX {barred}, or let Asterisk record elsewhere"
     return (
         f"type usermod --append --groups {group} {who.name} and restart the daemon; "
-        f"if the group may not read either, chmod g+rX {path}"
+        f"if the group may not read either, chmod g+rX {barred}"
     )
 
 

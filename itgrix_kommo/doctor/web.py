@@ -131,8 +131,8 @@ def _lines(body: dict[str, Any], key: str) -> Sequence[object]:
 async def _told(health: Shared[Told]) -> Told:
     try:
         return await health.needed("the daemon does not run")
-    except ValueError:
-        return await health.needed("the daemon does not answer")
+    except ValueError as error:
+        raise NotThereError("the daemon does not answer") from error
 
 
 def certificate(name: str, file: Path, key: Path, config: Config) -> list[Finding]:
