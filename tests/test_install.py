@@ -435,8 +435,8 @@ def asterisk(host: PbxHost) -> Iterator[None]:
 
 
 def as_user(name: str) -> list[str]:
-    """What makes a command that user's, without a process in between."""
-    return ["setpriv", "--reuid", name, "--regid", name, "--init-groups"]
+    """What makes a command that user's, without a process in between; it dies with the one who started it."""
+    return ["setpriv", "--reuid", name, "--regid", name, "--init-groups", "--pdeathsig", "SIGKILL"]
 
 
 @contextlib.contextmanager
