@@ -284,8 +284,12 @@ class TestTheWayIn:
                 while open_sockets() > before:
                     await asyncio.sleep(0.02)
 
-    async def test_without_files_to_open_it_says_so_once_and_goes_on(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    @pytest.mark.parametrize(
+        ("number", "said"),
+        [(errno.EMFILE, [("connection_not_taken", "Too many open files")]), (errno.ECONNABORTED, [])],
+    )
+    async def test_who_can_not_be_let_in_fills_no_log_and_stops_nobody(
+        self, number: int, said: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setattr("itgrix_kommo.web.entrance._AGAIN_AFTER", 0.01)
         loop = asyncio.get_running_loop()
@@ -293,7 +297,7 @@ class TestTheWayIn:
 
         async def short(listening: socket.socket) -> Any:
             if next(failing, False):
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                raise OSError(number, os.strerror(number))
             return await accept(listening)
 
         monkeypatch.setattr(loop, "sock_accept", short)
@@ -305,7 +309,7 @@ class TestTheWayIn:
                 http.get(url) as answer,
             ):
                 assert await answer.text() == "ok"
-        assert [(line["event"], line["error"]) for line in lines] == [("connection_not_taken", "Too many open files")]
+        assert [(line["event"], line["error"]) for line in lines] == said
         assert not caplog.records
 
     async def test_every_address_of_a_name(self) -> None:

@@ -85,7 +85,9 @@ class Entrance:
                 await asyncio.sleep(_LOOK_EVERY)
             try:
                 connection, _ = await loop.sock_accept(listening)
-            except OSError as error:  # he left before, or the process may open no more files
+            except ConnectionError:  # he has left already
+                continue
+            except OSError as error:  # the process may open no more files
                 self._lines.warn(_log, "connection_not_taken", time.time(), error=error.strerror)
                 await asyncio.sleep(_AGAIN_AFTER)
                 continue
