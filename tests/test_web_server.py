@@ -289,7 +289,7 @@ class TestTheWayIn:
         [(errno.EMFILE, [("connection_not_taken", "Too many open files")]), (errno.ECONNABORTED, [])],
     )
     async def test_who_can_not_be_let_in_fills_no_log_and_stops_nobody(
-        self, number: int, said: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, number: int, said: list[Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setattr("itgrix_kommo.web.entrance._AGAIN_AFTER", 0.01)
         loop = asyncio.get_running_loop()
