@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.storage import journal as storage_journal
 from itgrix_kommo.storage.database import Database
+from itgrix_kommo.storage.files import lock_of
 from itgrix_kommo.storage.journal import Journal, read_segments, segments_of
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 
@@ -331,7 +332,20 @@ class TestOpening:
         for _ in range(2):
             await (await Database.open(url(path), beside_daemon=True)).close()
         assert path.stat().st_mode & 0o077 == 0
-        assert given == [(path, path.parent.stat().st_uid, path.parent.stat().st_gid)]
+        owner = (path.parent.stat().st_uid, path.parent.stat().st_gid)
+        assert given == [(path, *owner), (lock_of(path), *owner)]
+
+    async def test_roots_daemon_does_not_lock_the_services_user_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        home = tmp_path / "state"
+        home.mkdir()
+        if os.geteuid() == 0:
+            os.chown(home, 65534, 65534)
+        monkeypatch.setattr("os.geteuid", lambda: 0)
+        with pytest.raises(StorageError, match=f"type runuser -u {home.owner()} -- itgrix-kommo run"):
+            await Database.open(url(home / "itgrix.db"))
+        assert list(home.iterdir()) == []
 
     async def test_a_second_daemon_is_refused_and_told_what_to_do(self, tmp_path: Path) -> None:
         first = await Database.open(url(tmp_path / "itgrix.db"))

@@ -158,6 +158,8 @@ class Database:
         path = lock_file = None
         if is_file and address.database and address.database != ":memory:":
             path = Path(address.database)
+            if not beside_daemon:
+                _keep_root_out(path)
             _make_file(path)
             lock_file = None if beside_daemon else _claim(path)
         try:
@@ -249,6 +251,18 @@ def _storage_error(error: Exception) -> StorageError:
     return StorageError(f"storage.url: the database failed: {cause}: {remedy}")
 
 
+def _keep_root_out(path: Path) -> None:
+    """A daemon that root runs, to try it, would leave files behind that the service's user can't open."""
+    try:
+        owner = path.parent.owner() if os.geteuid() == 0 and path.parent.stat().st_uid else ""
+    except (OSError, KeyError):  # not made yet; nobody by name
+        return
+    if owner:
+        raise StorageError(
+            f"storage.url: {path.parent} is {owner}'s, and root runs this: type runuser -u {owner} -- itgrix-kommo run"
+        )
+
+
 def _make_file(path: Path) -> None:
     """Its owner's alone, for tokens are in it; what root makes before the daemon's first start is for the daemon."""
     try:
@@ -256,9 +270,8 @@ def _make_file(path: Path) -> None:
         is_new = not path.exists()
         path.touch(mode=0o600)
         path.chmod(0o600)  # a file put back from a backup may be anybody's to read
-        if is_new and os.geteuid() == 0:
-            home = path.parent.stat()
-            os.chown(path, home.st_uid, home.st_gid)
+        if is_new:
+            _hand_over(path)
     except OSError as error:
         raise StorageError(
             f"storage.url: {path} can't be written: {error.strerror}: let the daemon's user own its directory, "
@@ -266,13 +279,23 @@ def _make_file(path: Path) -> None:
         ) from error
 
 
+def _hand_over(path: Path) -> None:
+    """To the directory's owner, if root made it."""
+    if os.geteuid() == 0:
+        home = path.parent.stat()
+        os.chown(path, home.st_uid, home.st_gid)
+
+
 def _claim(path: Path) -> int:
     """Hold the file for this process alone; the lock goes when the process does, however it ends."""
     try:
+        is_new = not lock_of(path).exists()
         lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if is_new:
+            _hand_over(lock_of(path))
     except OSError as error:
         raise StorageError(
-            f"storage.url: {path} can't be written: {error.strerror}: let the daemon's user own its directory"
+            f"storage.url: {lock_of(path)} can't be written: {error.strerror}: let the daemon's user own its directory"
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
