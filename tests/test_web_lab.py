@@ -142,6 +142,7 @@ class TestAutodistribution:
             b"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\n" + b'{"type":"about:blank","detail":"a;b"}',
             b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n101&PJSIP/102;x",
             b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n102;${SHELL(touch /lab/pwned)}",
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n102;Ivan\r\nP-Asserted-Identity: <sip:ann@example.com>",
             b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n999;nobody's extension",
             b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<html><body>It works!</body></html>",
             b"rubbish",
