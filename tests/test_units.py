@@ -64,6 +64,12 @@ def test_customizations_run_as_another_user_to_whom_secrets_do_not_exist() -> No
     assert {"-/etc/itgrix_amo", "-/var/lib/itgrix_amo", "-/etc/asterisk"} <= set(hidden)
 
 
+def test_customizations_may_be_of_asterisks_group_and_yet_run_nothing_as_asterisk() -> None:
+    """FreePBX lets the group write its scripts; a call file may name any program."""
+    assert {"-/var/spool/asterisk/outgoing", "-/run/asterisk"} <= set(lines_of(HOOKS, "InaccessiblePaths")[0].split())
+    assert {"-/var/lib/asterisk", "-/var/www"} <= set(lines_of(HOOKS, "ReadOnlyPaths")[0].split())
+
+
 def test_every_secret_of_the_example_is_a_credential_of_the_unit() -> None:
     loaded = dict(line.split(":") for line in lines_of(DAEMON, "LoadCredential"))
     assert {f"/etc/itgrix_amo/secrets/{name}" for name in loaded} == set(loaded.values())
