@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from itgrix_kommo.config import Customizations
 from itgrix_kommo.customizations import HookFile, Kind, find
 from itgrix_kommo.errors import HooksUnusable, Remedy
 from tests.hook_files import params, running, write
@@ -159,6 +161,22 @@ class TestStart:
             assert (await customizer.call("need_registration", params("need_registration"))).data == {"result": False}
             (tmp_path / "need_registration.py").unlink()
             await customizer.look_again()
+            assert customizer.hooks == ()
+
+    async def test_they_are_noticed_unasked(self, tmp_path: Path) -> None:
+        async with running(tmp_path) as customizer:
+            write(tmp_path / "need_registration.py", SAY_NO)
+            async with asyncio.timeout(30):
+                while "need_registration" not in customizer.hooks:
+                    await asyncio.sleep(0.05)
+
+    async def test_switched_on_later_they_are_found(self, tmp_path: Path) -> None:
+        async with running(tmp_path, {"need_registration.py": SAY_NO}, enabled=False) as customizer:
+            customizer.use(Customizations.model_validate({"directory": str(tmp_path)}))
+            async with asyncio.timeout(30):
+                while "need_registration" not in customizer.hooks:
+                    await asyncio.sleep(0.05)
+            customizer.use(Customizations.model_validate({"directory": str(tmp_path), "enabled": False}))
             assert customizer.hooks == ()
 
     async def test_a_directory_that_becomes_unusable_leaves_the_former_files_at_work(self, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,18 +75,11 @@ class Record:
         self.cancelled += isinstance(answer, Cancelled)
 
 
-@dataclass(slots=True)
-class _Look:
-    """The last look at the directory."""
-
-    at: float = float("-inf")
-    findings: Findings = field(default_factory=Findings)
-
-
 class Customizer:
     def __init__(self, settings: Customizations) -> None:
         self._settings = settings
-        self._look = _Look()
+        self._findings = Findings()
+        self._watch: asyncio.Task[None] | None = None
         self._pools: dict[tuple[str, Kind], Pool] = {}
         self._unrunnable: tuple[str, ...] = ()
         self._stopped = False
@@ -98,33 +91,46 @@ class Customizer:
 
     async def start(self) -> None:
         """Find the files and start their workers. Raises HooksUnusable where the directory can't be used as it is."""
-        if not self._settings.enabled:
-            return
+        if self._settings.enabled:
+            await self._begin()
+        self._watch = asyncio.create_task(self._look_for_ever(), name="customizations: files that come and go")
+
+    async def _begin(self) -> None:
         await self.look_again()
-        if self._look.findings.errors:
-            raise HooksUnusable("\n".join(self._look.findings.errors))
+        if self._findings.errors:
+            raise HooksUnusable("\n".join(self._findings.errors))
         for hook in self.hooks:
             try:
-                self._pool(self._look.findings.files[hook])
+                self._pool(self._findings.files[hook])
             except HookError as error:
-                self._unrunnable += (f"{self._look.findings.files[hook].path}: {error}",)
+                self._unrunnable += (f"{self._findings.files[hook].path}: {error}",)
                 _log.warning("hook_can_not_run", hook=hook, error=str(error))
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if self._settings.enabled:
+                await self.look_again()
 
     async def stop(self) -> None:
         """Kill all workers. Calls that still go on fail, and so do those that come later."""
         self._stopped = True
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
         pools, self._pools = self._pools, {}
         await asyncio.gather(*(pool.close() for pool in pools.values()))
 
     @property
     def hooks(self) -> tuple[Hook, ...]:
         """The customizations that run: switched on, and with a file."""
-        return tuple(hook for hook in self._look.findings.files if hook not in self._settings.disabled)
+        files = self._findings.files if self._settings.enabled else {}
+        return tuple(hook for hook in files if hook not in self._settings.disabled)
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the directory and its files, with the remedy."""
-        return (*self._look.findings.errors, *self._look.findings.warnings, *self._unrunnable)
+        return (*self._findings.errors, *self._findings.warnings, *self._unrunnable)
 
     async def call(
         self,
@@ -139,7 +145,7 @@ class Customizer:
         `full` makes the payload's `call_full`: it is much, and most hosts have few customizations or none.
         Whatever the file does, the verdict comes within its time-out (for a call that is over: once a worker is free).
         """
-        file = await self._file(hook)
+        file = self._file(hook)
         spec = CATALOGUE[hook]
         if file is None:
             return Verdict(hook, spec.unchanged(params))
@@ -175,7 +181,7 @@ class Customizer:
 
     def status(self) -> dict[str, Any]:
         """What /status shows; `methods` tells of each customization whether it runs."""
-        files = self._look.findings.files
+        files = self._findings.files
         running = self.hooks
         return {
             "enabled": self._settings.enabled,
@@ -199,21 +205,18 @@ class Customizer:
 
     async def look_again(self) -> None:
         """Look for files that came or went. A directory that has become unusable leaves the former files at work."""
-        self._look.at = asyncio.get_running_loop().time()
         found = await asyncio.to_thread(find, Path(self._settings.directory))
-        former = self._look.findings
+        former = self._findings
         for problem in {*found.errors, *found.warnings} - {*former.errors, *former.warnings}:
             _log.warning("customizations_directory", problem=problem)
         if found.errors:
             found = Findings(former.files, found.errors, found.warnings)
-        self._look.findings = found
+        self._findings = found
 
-    async def _file(self, hook: Hook) -> HookFile | None:
+    def _file(self, hook: Hook) -> HookFile | None:
         if not self._settings.enabled or hook in self._settings.disabled:
             return None
-        if asyncio.get_running_loop().time() >= self._look.at + LOOK_EVERY:
-            await self.look_again()
-        return self._look.findings.files.get(hook)
+        return self._findings.files.get(hook)
 
     async def _run(self, file: HookFile, params: Mapping[str, Any], printed: list[str]) -> bytes:
         """What `file` answers to `params`, unread. Raises HookError."""
