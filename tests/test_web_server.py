@@ -105,6 +105,19 @@ class TestRefusals:
         assert "inside" not in text
         assert "Traceback" not in text
 
+    async def test_a_fault_of_ours_fills_no_log(self) -> None:
+        async def broken(_: web.Request) -> web.Response:
+            raise ValueError("the inside of it")
+
+        with structlog.testing.capture_logs() as lines:
+            async with serving([web.get("/", broken)], "127.0.0.1", 0) as url, aiohttp.ClientSession() as http:
+                for _ in range(15):
+                    async with http.get(url) as answer:
+                        assert answer.status == 500
+        assert [line["event"] for line in lines] == ["http_handler_broke"] * 10
+        assert lines[0]["log_level"] == "error"
+        assert lines[0]["exc_info"]
+
     @pytest.mark.parametrize(
         "request_bytes",
         [

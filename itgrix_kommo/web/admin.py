@@ -16,7 +16,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from itgrix_kommo.config import Admin
-from itgrix_kommo.web.pace import Lines
+from itgrix_kommo.web.lines import Lines
 from itgrix_kommo.web.problems import Handler, Refused
 from itgrix_kommo.web.visitors import Network, is_same, visitor_of
 

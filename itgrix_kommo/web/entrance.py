@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from itgrix_kommo.web.pace import Lines
+from itgrix_kommo.web.lines import Lines
 
 MOST_INSIDE: Final = 1500
 """Connections at a time; whoever comes then waits at the kernel's door, which has room for `BACKLOG`."""

@@ -27,7 +27,7 @@ from itgrix_kommo.kommo.consent import (
 )
 from itgrix_kommo.kommo.oauth import REMEDY, Integration
 from itgrix_kommo.log import masked
-from itgrix_kommo.web.pace import Lines
+from itgrix_kommo.web.lines import Lines
 from itgrix_kommo.web.problems import Handler, Refused
 
 PATH: Final = "/oauth/kommo"

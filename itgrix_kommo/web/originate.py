@@ -19,7 +19,8 @@ from itgrix_kommo.customizations.customizer import Verdict
 from itgrix_kommo.errors import AmiActionTimeout, AmiError
 from itgrix_kommo.web.clicks import VARIABLE, Click, Clicks, State
 from itgrix_kommo.web.dialling import DialRules, Order
-from itgrix_kommo.web.pace import Lines, Pace
+from itgrix_kommo.web.lines import Lines
+from itgrix_kommo.web.pace import Pace
 from itgrix_kommo.web.problems import Refused
 
 HOOK: Final = "process_originate_params"

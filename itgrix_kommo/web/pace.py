@@ -1,15 +1,12 @@
-"""How many in a minute: calls for each by himself and for all together, lines in the log. No IO; time is passed in."""
+"""How many calls in a minute: for each by himself, and for all together. No IO; time is passed in."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from itgrix_kommo.web.problems import Refused
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
 
 MINUTE: Final = 60.0
 
@@ -48,26 +45,3 @@ class Pace:
                 times.popleft()
             if not times:
                 del self._of[who]
-
-
-class Lines:
-    """So many lines a minute in the log, whatever strangers do."""
-
-    def __init__(self, most: int = 60) -> None:
-        self._most = most
-        self._since = -math.inf
-        self._written = 0
-        self._left_out = 0
-
-    def warn(self, log: FilteringBoundLogger, event: str, now: float, **facts: object) -> None:
-        """Write one more, and how many were left out before it; or leave it out."""
-        if now - self._since >= MINUTE:
-            self._since, self._written = now, 0
-        if self._written >= self._most:
-            self._left_out += 1
-            return
-        self._written += 1
-        if self._left_out:
-            facts["left_out_before"] = self._left_out
-            self._left_out = 0
-        log.warning(event, **facts)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from itgrix_kommo.errors import ItgrixError
+from itgrix_kommo.web.lines import Lines
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MEDIA_TYPE: Final = "application/problem+json"
+
+MOST_TRACEBACKS: Final = 10
+"""In a minute and listener: whoever finds a fault of ours must not fill the log with it."""
 
 _DETAILS: Final = {
     404: "there is nothing here",
@@ -45,23 +51,29 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     )
 
 
-@web.middleware
-async def telling_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+def telling_problems() -> Middleware:
     """Make an answer of whatever a handler raises: a refusal's own words, for a fault of ours none of its inside."""
-    try:
-        return await handler(request)
-    except Refused as refused:
-        return problem(refused.status, str(refused), refused.headers)
-    except web.HTTPException as refused:
-        if refused.status < 400:
-            raise
-        allowed = {"Allow": refused.headers["Allow"]} if "Allow" in refused.headers else None
-        return problem(refused.status, _DETAILS.get(refused.status, refused.reason), allowed)
-    except ConnectionError:
-        raise  # he is gone: there is nobody to tell
-    except Exception:  # noqa: BLE001 (one broken request must not tell its inside, nor stop the others)
-        _log.exception("http_handler_broke", method=request.method, path=route_of(request))
-        return problem(500, "a fault of the daemon's own; its log says more")
+    lines = Lines(MOST_TRACEBACKS)
+
+    @web.middleware
+    async def telling(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Refused as refused:
+            return problem(refused.status, str(refused), refused.headers)
+        except web.HTTPException as refused:
+            if refused.status < 400:
+                raise
+            allowed = {"Allow": refused.headers["Allow"]} if "Allow" in refused.headers else None
+            return problem(refused.status, _DETAILS.get(refused.status, refused.reason), allowed)
+        except ConnectionError:
+            raise  # he is gone: there is nobody to tell
+        except Exception as fault:  # noqa: BLE001 (one broken request must not tell its inside, nor stop the others)
+            facts = {"method": request.method, "path": route_of(request)}
+            lines.error(_log, "http_handler_broke", time.time(), exc_info=fault, **facts)
+            return problem(500, "a fault of the daemon's own; its log says more")
+
+    return telling
 
 
 def route_of(request: web.Request) -> str:

@@ -97,7 +97,9 @@ async def serving(
     Raises ConfigError where the address can't be had.
     """
     doorkeeper = doorkeeper or Doorkeeper()
-    app = web.Application(middlewares=[doorkeeper.noting, *middlewares, telling_problems], client_max_size=LARGEST_BODY)
+    app = web.Application(
+        middlewares=[doorkeeper.noting, *middlewares, telling_problems()], client_max_size=LARGEST_BODY
+    )
     app.add_routes(routes)
     app.on_response_prepare.append(_add_headers)
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0)
