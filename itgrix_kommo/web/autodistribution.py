@@ -193,10 +193,9 @@ class AutodistributionDesk:
         if max(map(len, (caller, trunk))) > LONGEST_QUERY or len(query) > 16:
             raise Refused(400, f"from, trunk: up to {LONGEST_QUERY} characters each")
         destination = await self._autodistribution.answer(caller.strip(), trunk, dict(query))
-        headers = {"Cache-Control": "no-store"}
         if "application/json" in request.headers.get("Accept", ""):
-            return web.json_response({"number": destination.number, "name": destination.name}, headers=headers)
-        return web.Response(text=destination.text, headers=headers)
+            return web.json_response({"number": destination.number, "name": destination.name})
+        return web.Response(text=destination.text)
 
     def _check(self, request: web.Request) -> None:
         """Raises Refused (401)."""
