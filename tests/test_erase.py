@@ -70,6 +70,9 @@ async def test_beside_the_daemon_nothing_of_him_is_left_and_others_lose_nothing(
         assert "Kommo: his contact" in done.stdout
         assert host.logged("person_forgotten")
         assert that_name(host, HIS) == set()
+        # Nor in what SQLite no longer knows, but still holds.
+        for file in ("itgrix.db", "itgrix.db-wal"):
+            assert HIS.removeprefix("+7").encode() not in (tmp_path / file).read_bytes(), file
         assert {"database"} < that_name(host, OTHERS)
         assert "nothing of this number" in (await host.command("calls", "erase", "--phone", HIS)).stdout
         await his_row_tells_nobody_and_is_still_known(host, listed[HIS])

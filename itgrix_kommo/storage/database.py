@@ -231,6 +231,14 @@ class Database:
         """Let what was committed survive a power cut too: for the rare row that can't be had again."""
         await self.read(_check_point)
 
+    async def empty_log(self) -> None:
+        """Let what was deleted stand in no former page of SQLite's log. Raises StorageError where somebody reads on."""
+        if await self.read(_is_log_in_use):
+            raise StorageError(
+                f"{SETTING}: what was deleted stands in the database's log as long as somebody reads there: "
+                "run this again, at the latest when the daemon was restarted"
+            )
+
 
 def _migrate(connection: sa.Connection) -> bool:
     if connection.dialect.name != "sqlite":
@@ -243,6 +251,13 @@ def _migrate(connection: sa.Connection) -> bool:
 def _check_point(connection: sa.Connection) -> None:
     if connection.dialect.name == "sqlite":
         connection.execute(sa.text("PRAGMA wal_checkpoint(PASSIVE)"))
+
+
+def _is_log_in_use(connection: sa.Connection) -> bool:
+    """Empties it where it is not, after waiting as long as for any lock."""
+    if connection.dialect.name != "sqlite":
+        return False
+    return bool(connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)")).scalar_one())
 
 
 def _storage_error(error: Exception) -> StorageError:

@@ -157,7 +157,7 @@ class Erasure:
             connection.execute(sa.delete(recordings).where(recordings.c.id.in_(traces.recordings)))
 
         await self._database.write(erase)
-        await self._database.make_durable()
+        await self._database.empty_log()  # before the files: who runs this again finds them, and comes here again
         for path, spans in traces.journal.items():
             _paint(path, spans, lambda length: b"# erased".ljust(length - 2) + b"\n\n")
         for path, spans in traces.chronicle.items():
