@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from itgrix_kommo.cli import main
+from itgrix_kommo.cli.main import main
 
 main()

@@ -18,7 +18,8 @@ import pytest
 from aiohttp.test_utils import unused_port
 from typer.testing import CliRunner
 
-from itgrix_kommo import cli, log
+from itgrix_kommo import log
+from itgrix_kommo.cli import main as cli
 from itgrix_kommo.errors import ItgrixError
 from itgrix_kommo.sandbox import Sandbox, SandboxOptions
 from itgrix_kommo.sandbox.player import Player

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from itgrix_kommo.cli import commands
+from itgrix_kommo.cli.main import commands
 from itgrix_kommo.config import imported, load
 from itgrix_kommo.errors import ConfigError
 

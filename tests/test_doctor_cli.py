@@ -30,7 +30,7 @@ class Done(NamedTuple):
 AS_NOBODY = """
 import os, sys
 import aiosqlite, encodings.idna, rich.status, sqlalchemy.dialects.sqlite.aiosqlite
-from itgrix_kommo import cli
+from itgrix_kommo.cli import main as cli
 os.setgroups([]), os.setresgid(65534, 65534, 65534), os.setresuid(65534, 65534, 65534)
 cli.main()
 """

@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]  # it ships no types, and three file
 from prometheus_client.parser import text_string_to_metric_families
 
 from itgrix_kommo.ami.settings import LinkStatus
-from itgrix_kommo.cli import commands
+from itgrix_kommo.cli.main import commands
 from itgrix_kommo.config import Config
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pipeline.intake import registration_of

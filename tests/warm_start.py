@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from itgrix_kommo import cli
+from itgrix_kommo.cli import main as cli
 
 
 def main() -> None:

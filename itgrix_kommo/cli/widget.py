@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from itgrix_kommo import __version__, config
-from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, out
+from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, out
 from itgrix_kommo.widget.archive import files, public_address, zipped
 
 commands = typer.Typer(help="Click-to-call in Kommo.", no_args_is_help=True)

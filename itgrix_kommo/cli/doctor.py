@@ -15,10 +15,10 @@ import typer
 from rich.text import Text
 
 from itgrix_kommo import config, doctor, log
+from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, JsonOption, out
 from itgrix_kommo.doctor import Result, StrayThreads, Verdict
 from itgrix_kommo.doctor.findings import fault, skipped, split
 from itgrix_kommo.errors import ConfigError
-from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, JsonOption, out
 
 _MARKS: Final = {Verdict.OK: "✓", Verdict.WARNING: "!", Verdict.FAULT: "✗", Verdict.SKIPPED: "·"}
 _PLAIN_MARKS: Final = {Verdict.OK: "+", Verdict.WARNING: "!", Verdict.FAULT: "x", Verdict.SKIPPED: "-"}

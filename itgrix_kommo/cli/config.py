@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from itgrix_kommo import config
-from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, failed, out
+from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, failed, out
 
 commands = typer.Typer(help="Look at and begin the configuration.", no_args_is_help=True)
 

@@ -16,7 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from itgrix_kommo import app, config, log
-from itgrix_kommo.cli_erase import erase
+from itgrix_kommo.cli.erase import erase
+from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened_registrations, out
 from itgrix_kommo.config import Config
 from itgrix_kommo.pipeline.casebook import Brief, Case, Casebook, Standing
 from itgrix_kommo.pipeline.history import moment
@@ -25,7 +26,6 @@ from itgrix_kommo.pipeline.timeline import remedy, timeline
 from itgrix_kommo.storage.files import daemon_of, home
 from itgrix_kommo.storage.registrations import Registration
 from itgrix_kommo.storage.trace import Recorded, encode
-from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened_registrations, out
 
 SINCE = 7 * 86_400.0
 """Seconds back that `calls list` looks by itself."""

@@ -8,13 +8,13 @@ from urllib.parse import parse_qs, urlsplit
 import typer
 
 from itgrix_kommo import app, config
+from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, failed, finish, opened, out
 from itgrix_kommo.errors import ConfigError
 from itgrix_kommo.kommo.consent import consent_url, is_of_account, new_state
 from itgrix_kommo.kommo.limiter import Limiter
 from itgrix_kommo.kommo.oauth import Grant, integration_of
 from itgrix_kommo.kommo.transport import Transport
 from itgrix_kommo.storage.tokens import Tokens
-from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, failed, finish, opened, out
 
 
 def login(path: ConfigOption = CONFIG_PATH) -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from itgrix_kommo import app, config, log, running
+from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened_registrations, out
 from itgrix_kommo.config import HOOKS, Config, Hook
 from itgrix_kommo.customizations import CATALOGUE, Customizer, Findings, Verdict, find
 from itgrix_kommo.customizations.host import HookHost
@@ -24,7 +25,6 @@ from itgrix_kommo.pipeline.intake import CALL
 from itgrix_kommo.pipeline.progress import Progress
 from itgrix_kommo.pipeline.trial import params_for
 from itgrix_kommo.service_manager import ServiceManager
-from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened_registrations, out
 
 commands = typer.Typer(help="Your own programs at 13 points of a call.", no_args_is_help=True)
 

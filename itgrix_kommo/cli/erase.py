@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from itgrix_kommo import app, config
+from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened, out
 from itgrix_kommo.config import Config
 from itgrix_kommo.kommo.phones import phone_key
 from itgrix_kommo.pipeline.casebook import Casebook, Standing
@@ -20,7 +21,6 @@ from itgrix_kommo.storage.erasure import Erasure, Traces, erase_shared
 from itgrix_kommo.storage.files import RECORDINGS, daemon_of, home
 from itgrix_kommo.storage.registrations import Registrations
 from itgrix_kommo.storage.shared import SharedDatabase
-from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened, out
 
 SHORTEST = 7
 """Digits; fewer are part of many people's numbers."""

@@ -10,11 +10,11 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from itgrix_kommo import app, config
+from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, JsonOption, err, finish, opened, out
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import MOST_PER_SECOND, Limiter
 from itgrix_kommo.kommo.phonebook import Phonebook, SyncProgress
 from itgrix_kommo.storage.phonebook import PhonebookRows
-from itgrix_kommo.terminal import CONFIG_PATH, ConfigOption, JsonOption, err, finish, opened, out
 
 commands = typer.Typer(help="Whom a phone number belongs to.", no_args_is_help=True)
 

@@ -15,19 +15,19 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from itgrix_kommo import __version__, app, cli_calls, cli_config, cli_hooks, cli_phonebook, cli_widget, config, log
+from itgrix_kommo import __version__, app, config, log
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.calls.call import Call, StageName
 from itgrix_kommo.calls.numbers import NumberPlan
 from itgrix_kommo.calls.tracker import Tracker
-from itgrix_kommo.cli_doctor import check
-from itgrix_kommo.cli_history import read_call
-from itgrix_kommo.cli_login import login
-from itgrix_kommo.errors import ItgrixError
-from itgrix_kommo.sandbox import SandboxOptions, run_sandbox
-from itgrix_kommo.storage.registrations import Registration
-from itgrix_kommo.storage.trace import read_trace
-from itgrix_kommo.terminal import (
+from itgrix_kommo.cli.calls import commands as calls_commands
+from itgrix_kommo.cli.config import commands as config_commands
+from itgrix_kommo.cli.doctor import check
+from itgrix_kommo.cli.history import read_call
+from itgrix_kommo.cli.hooks import commands as hooks_commands
+from itgrix_kommo.cli.login import login
+from itgrix_kommo.cli.phonebook import commands as phonebook_commands
+from itgrix_kommo.cli.terminal import (
     CONFIG_PATH,
     ConfigOption,
     JsonOption,
@@ -36,6 +36,11 @@ from itgrix_kommo.terminal import (
     opened_registrations,
     out,
 )
+from itgrix_kommo.cli.widget import commands as widget_commands
+from itgrix_kommo.errors import ItgrixError
+from itgrix_kommo.sandbox import SandboxOptions, run_sandbox
+from itgrix_kommo.storage.registrations import Registration
+from itgrix_kommo.storage.trace import read_trace
 from itgrix_kommo.web.entrance import allow_files
 
 _log = structlog.get_logger(__name__)
@@ -50,12 +55,12 @@ registration_commands = typer.Typer(help="Calls on their way into Kommo.", no_ar
 commands.command("login")(login)
 commands.command("read-call")(read_call)
 commands.command("check")(check)
-commands.add_typer(cli_config.commands, name="config")
+commands.add_typer(config_commands, name="config")
 commands.add_typer(registration_commands, name="registrations")
-commands.add_typer(cli_calls.commands, name="calls")
-commands.add_typer(cli_hooks.commands, name="hooks")
-commands.add_typer(cli_phonebook.commands, name="phonebook")
-commands.add_typer(cli_widget.commands, name="widget")
+commands.add_typer(calls_commands, name="calls")
+commands.add_typer(hooks_commands, name="hooks")
+commands.add_typer(phonebook_commands, name="phonebook")
+commands.add_typer(widget_commands, name="widget")
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""The command `itgrix-kommo`: a file for each group of its commands."""
