@@ -97,8 +97,10 @@ env=_environment(),
                 os.fsync(file.fileno())
             self._own(Path(draft), mode, owner, group)
             Path(draft).replace(path)
-        except BaseException:
+        except BaseException as error:
             Path(draft).unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(path)  # a full disk does not say where it is
             raise
         return True
 

@@ -91,7 +91,7 @@ def examine(host: Host) -> None:
     """What the installed program itself says of the whole."""
     host.step("Is everything there?")
     command = [str(COMMAND), "check"]
-    host.is_so(f"{' '.join(command)} says:")
+    host.is_so(f"{' '.join(command)} {'would tell' if host.dry_run else 'says:'}")
     if not host.dry_run:
         _, words = host.ask(command)
         print("".join(f"    {line}\n" for line in words.splitlines()), end="")
