@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
@@ -18,23 +18,21 @@ from itgrix_kommo import log
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.ami.link import AmiLink
 from itgrix_kommo.ami.outbox import Received
-from itgrix_kommo.ami.settings import AmiSettings
-from itgrix_kommo.calls.call import Call, Stage
+from itgrix_kommo.calls.call import Stage
 from itgrix_kommo.calls.call_full import call_full
-from itgrix_kommo.calls.numbers import Employee, NumberPlan
 from itgrix_kommo.calls.tracker import Tracker
 from itgrix_kommo.config import Config
 from itgrix_kommo.config.fmc import FmcPatterns
+from itgrix_kommo.configured import ami_settings, connect, number_plan, rules_of, unlisted_by, wanted
 from itgrix_kommo.customizations import Customizer
 from itgrix_kommo.errors import ConfigError, HooksUnusable, StorageError
-from itgrix_kommo.kommo.checks import Report, Wanted
+from itgrix_kommo.kommo.checks import Report
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import WINDOW, Limiter
-from itgrix_kommo.kommo.oauth import OAuthTokens, integration_of
 from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.popups import Popups
 from itgrix_kommo.kommo.subscription import Subscription
-from itgrix_kommo.kommo.transport import LongLivedToken, TokenSource, Transport
+from itgrix_kommo.kommo.transport import Transport
 from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.clients import Clients, warm_by_recent_callers
 from itgrix_kommo.pipeline.delivery import Delivery, Registry
@@ -43,7 +41,7 @@ from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.history import Gaps, fill_downtime, opened_history
 from itgrix_kommo.pipeline.intake import early_registration_of, registration_of
 from itgrix_kommo.pipeline.member import Member
-from itgrix_kommo.pipeline.rules import Rules, unlisted
+from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.pipeline.stages import LiveStages
 from itgrix_kommo.recordings.archive import Recordings
 from itgrix_kommo.recordings.serving import routes as recording_routes
@@ -61,8 +59,6 @@ from itgrix_kommo.storage.registrations import Registrations
 from itgrix_kommo.storage.shared import SharedDatabase
 from itgrix_kommo.storage.shared_phonebook import SharedPhonebook
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations, forget_before
-from itgrix_kommo.storage.shared_tokens import SharedTokens
-from itgrix_kommo.storage.tokens import Tokens
 from itgrix_kommo.web.face import Face, Rooms
 from itgrix_kommo.web.outside import Outside
 from itgrix_kommo.web.read_call import Past
@@ -82,30 +78,6 @@ KEEP_WITHIN = 5.0
 """Seconds that the end of the daemon waits for its database."""
 
 _log = structlog.get_logger(__name__)
-
-
-def number_plan(config: Config) -> NumberPlan:
-    return NumberPlan(
-        employees=[Employee(one.user_id, one.extension, tuple(one.numbers)) for one in config.employees],
-        trunks=config.numbers.trunks,
-        internal_max_length=config.numbers.internal_max_length,
-        region=config.numbers.region,
-        outside_prefixes=config.numbers.outside_prefixes,
-        replace_client=_replacing(config, {"client", "both"}),
-        replace_employee=_replacing(config, {"employee", "both"}),
-    )
-
-
-def _replacing(config: Config, sides: set[str]) -> Callable[[str], str]:
-    """The replacements of these sides, one after another."""
-    rules = [rule for rule in config.numbers.replacements if rule.applies_to in sides]
-
-    def replace(number: str) -> str:
-        for rule in rules:
-            number = rule.apply(number)
-        return number
-
-    return replace if rules else str
 
 
 class Daemon:
@@ -174,7 +146,7 @@ class Daemon:
             await phonebook.load()
             customizer = await self._customizer(stack)
             archive = await self._archive(stack, database)
-            gate = Gate(client, self._wanted(), self._rules)
+            gate = Gate(client, wanted(self.config), self._rules)
             deliver = partial(
                 Delivery,
                 client=client,
@@ -191,7 +163,7 @@ class Daemon:
                 popup=config.business.popup,
                 phone_of=self.plan.client_phone,
                 full_of=lambda call: call_full(call, config.node.timezone, self._names(gate)),
-                unlisted=self._unlisted,
+                unlisted=lambda call, phone: unlisted_by(self.config, call, phone),
             )
             stack.push_async_callback(live.close)
             followers: list[Callable[[Stage], None]] = [live.on_stage]
@@ -204,7 +176,7 @@ class Daemon:
                 on_kept=delivery.nudge,
                 on_stage=lambda stage: _tell(followers, stage),
             )
-            link = AmiLink(self._ami(), blind_since=capture.replay(decode))
+            link = AmiLink(ami_settings(config), blind_since=capture.replay(decode))
             subscription = self._subscription(client)
             outside = Outside(
                 link=link,
@@ -266,7 +238,7 @@ class Daemon:
                             self._use,
                             lambda new: customizer.use(new.customizations),
                             lambda new: live.use_popup(new.business.popup),
-                            lambda _: gate.renew(self._wanted()),
+                            lambda _: gate.renew(wanted(self.config)),
                             face.use,
                         ),
                     ),
@@ -370,10 +342,6 @@ class Daemon:
         url, secret = self.config.recordings.public_url, self.config.kommo.webhook_secret
         return Subscription(client, url, secret.get_secret_value()) if url and secret else None
 
-    def _ami(self) -> AmiSettings:
-        ami = self.config.ami
-        return AmiSettings(ami.host, ami.port, ami.username, ami.secret.get_secret_value(), tls=ami.tls)
-
     def _cleaning(
         self, database: Database, registrations: Registrations, phonebook: Phonebook, shared: SharedDatabase | None
     ) -> Cleaning:
@@ -421,26 +389,9 @@ class Daemon:
             _log.error("recordings_not_converted", error=str(error), remedy=f"let the daemon's user own {files}")
         return archive
 
-    def _unlisted(self, call: Call, phone: str) -> str:
-        numbers = self.config.numbers
-        return unlisted(
-            call,
-            phone,
-            blacklist=numbers.blacklist,
-            whitelist=numbers.whitelist,
-            peer_trunks=numbers.peer_trunks,
-        )
-
     @staticmethod
     def _names(gate: Gate) -> Mapping[int, str]:
         return gate.rules.users if gate.rules is not None else {}
-
-    def _wanted(self) -> Wanted:
-        business = self.config.business
-        users = {one.user_id for one in self.config.employees}
-        if business.default_user_id is not None:
-            users.add(business.default_user_id)
-        return Wanted(pipeline_id=business.pipeline_id, status_id=business.status_id, user_ids=frozenset(users))
 
     def _rules(self, report: Report) -> Rules:
         """What the account says completes the configuration: its country reads national numbers."""
@@ -453,67 +404,6 @@ class Daemon:
         if report.pipeline_id is None or report.status_id is None:
             raise AssertionError("a report that lets calls through names the pipeline and its stage")
         return rules_of(self.config, report)
-
-
-def rules_of(config: Config, report: Report) -> Rules:
-    """The configuration with what the account says; what that does not tell, such as the phone field's id, is 0."""
-    business, numbers = config.business, config.numbers
-    return Rules(
-        business=business,
-        language=config.language,
-        phone_field_id=report.phone_field_id or 0,
-        pipeline_id=report.pipeline_id or business.pipeline_id or 0,
-        status_id=report.status_id or business.status_id or 0,
-        stages=report.stages,
-        unsorted_pipelines=report.unsorted_pipelines,
-        users={user.id: user.name for user in report.users.values()},
-        phones={one.user_id: (one.extension, *one.numbers) for one in config.employees},
-        timezone=config.node.timezone,
-        node=config.node.name,
-        is_one_of_several=config.storage.shared_url is not None,
-        blacklist=numbers.blacklist,
-        whitelist=numbers.whitelist,
-        peer_trunks=numbers.peer_trunks,
-    )
-
-
-class Connection(NamedTuple):
-    """The way to the account; `grants` is None where a long-lived token opens it."""
-
-    transport: Transport
-    grants: OAuthTokens | None
-
-
-async def connect(
-    config: Config,
-    database: Database,
-    limiter: Limiter,
-    stack: contextlib.AsyncExitStack,
-    shared: SharedDatabase | None = None,
-) -> Connection:
-    """The way to the account, by the long-lived token, else by the OAuth grant; closed with `stack`."""
-    kommo, node = config.kommo, config.node.name if shared is not None else ""
-    tokens: TokenSource
-    grants: OAuthTokens | None = None
-    if kommo.access_token is not None:
-        tokens = LongLivedToken(kommo.access_token.get_secret_value())
-    else:
-        bare = Transport(kommo.base_url, None, limiter, timeout_s=kommo.timeout_s, node=node)
-        tokens = grants = oauth_tokens(config, database, await stack.enter_async_context(bare), shared)
-    transport = Transport(kommo.base_url, tokens, limiter, timeout_s=kommo.timeout_s, node=node)
-    return Connection(await stack.enter_async_context(transport), grants)
-
-
-def oauth_tokens(
-    config: Config, database: Database, bare: Transport, shared: SharedDatabase | None = None
-) -> OAuthTokens:
-    """The OAuth grant of the configured integration. Raises ConfigError where there is none."""
-    integration = integration_of(config)
-    if integration is None:
-        raise ConfigError("kommo.integration: not given: add the integration's keys, or a kommo.access_token")
-    own = Tokens(database, integration.client_id)
-    store = own if shared is None else SharedTokens(shared, own, integration.client_id)
-    return OAuthTokens(integration, store, bare)
 
 
 def _elsewhere(delivery: Delivery | Member) -> Callable[[str], str]:

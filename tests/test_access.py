@@ -15,8 +15,9 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import unused_port
 
-from itgrix_kommo.app import Daemon, oauth_tokens
+from itgrix_kommo.app import Daemon
 from itgrix_kommo.config import Config
+from itgrix_kommo.configured import oauth_tokens
 from itgrix_kommo.kommo.limiter import Limiter
 from itgrix_kommo.kommo.oauth import Grant
 from itgrix_kommo.kommo.transport import Transport

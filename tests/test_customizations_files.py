@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from itgrix_kommo.config import Customizations
-from itgrix_kommo.customizations import HookFile, Kind, find
+from itgrix_kommo.customizations import Customizer, HookFile, Kind, find
 from itgrix_kommo.errors import HooksUnusable, Remedy
 from tests.hook_files import params, running, write
 
@@ -169,6 +169,20 @@ class TestStart:
             async with asyncio.timeout(30):
                 while "need_registration" not in customizer.hooks:
                     await asyncio.sleep(0.05)
+
+    async def test_a_directory_that_was_unusable_at_the_start_is_looked_at_again(self, tmp_path: Path) -> None:
+        for name in ("need_registration.py", "need_registration.php"):
+            write(tmp_path / name, SAY_NO)
+        customizer = Customizer(Customizations.model_validate({"directory": str(tmp_path)}))
+        try:
+            with pytest.raises(HooksUnusable):
+                await customizer.start()
+            (tmp_path / "need_registration.php").unlink()
+            async with asyncio.timeout(30):
+                while "need_registration" not in customizer.hooks:
+                    await asyncio.sleep(0.05)
+        finally:
+            await customizer.stop()
 
     async def test_switched_on_later_they_are_found(self, tmp_path: Path) -> None:
         async with running(tmp_path, {"need_registration.py": SAY_NO}, enabled=False) as customizer:

@@ -15,9 +15,9 @@ from aiohttp.test_utils import unused_port
 
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.ami.settings import LinkStatus
-from itgrix_kommo.app import number_plan
 from itgrix_kommo.calls import events as ev
 from itgrix_kommo.calls.tracker import Tracker
+from itgrix_kommo.configured import number_plan
 from itgrix_kommo.errors import AmiActionTimeout
 from itgrix_kommo.storage.trace import read_trace
 from itgrix_kommo.web.clicks import VARIABLE, State

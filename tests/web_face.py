@@ -20,8 +20,8 @@ from aiohttp.test_utils import unused_port
 
 from itgrix_kommo.ami.actions import Action, Reply
 from itgrix_kommo.ami.settings import LinkStatus
-from itgrix_kommo.app import number_plan
 from itgrix_kommo.config import Config
+from itgrix_kommo.configured import number_plan
 from itgrix_kommo.customizations import Customizer
 from itgrix_kommo.errors import ItgrixError, KommoError
 from itgrix_kommo.kommo.listings import Client, Listing

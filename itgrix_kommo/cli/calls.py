@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from itgrix_kommo import app, config, log
+from itgrix_kommo import config, log
 from itgrix_kommo.cli.erase import erase
 from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened_registrations, out
 from itgrix_kommo.config import Config
+from itgrix_kommo.configured import number_plan
 from itgrix_kommo.pipeline.casebook import Brief, Case, Casebook, Standing
 from itgrix_kommo.pipeline.history import moment
 from itgrix_kommo.pipeline.telling import Moment, Source, short, traced, without_links
@@ -138,7 +139,7 @@ def _moment(settings: Config, text: str, option: str) -> float:
 @contextlib.asynccontextmanager
 async def _casebook(settings: Config) -> AsyncIterator[Casebook]:
     async with opened_registrations(settings) as registrations:
-        plan = app.number_plan(settings)
+        plan = number_plan(settings)
         yield Casebook(home(settings.storage.url.get_secret_value()), registrations, plan)
 
 

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from itgrix_kommo import app, config
+from itgrix_kommo import config
 from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened, out
 from itgrix_kommo.config import Config
+from itgrix_kommo.configured import number_plan
 from itgrix_kommo.kommo.phones import phone_key
 from itgrix_kommo.pipeline.casebook import Casebook, Standing
 from itgrix_kommo.pipeline.forgetting import ask_daemon, conversations_of, faceless
@@ -71,7 +72,7 @@ def erase(
 
 
 def _digits(settings: Config, phone: str) -> str:
-    plan = app.number_plan(settings)
+    plan = number_plan(settings)
     digits = phone_key(plan.client_phone(phone.strip()), settings.numbers.region).digits
     if len(digits) < SHORTEST:
         raise typer.BadParameter(f"{phone!r} names nobody: give a whole number", param_hint="--phone")
@@ -94,7 +95,7 @@ async def _erase(settings: Config, digits: str) -> tuple[dict[str, int], list[st
     """How many of each went; and what is left, in words."""
     url = settings.storage.url.get_secret_value()
     async with opened(settings) as database:
-        casebook = Casebook(home(url), Registrations(database, settings.node.name), app.number_plan(settings))
+        casebook = Casebook(home(url), Registrations(database, settings.node.name), number_plan(settings))
         runs = daemon_of(url) is not None or not url.startswith("sqlite")
         if runs and await casebook.cases(0.0, float("inf"), phone=digits, standings=[Standing.LIVE], limit=1):
             raise failed("a call with this number goes on: run this again when it has ended")

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from itgrix_kommo import app, config, log
+from itgrix_kommo import config, log
+from itgrix_kommo.configured import number_plan
 from itgrix_kommo.errors import ConfigError
 from itgrix_kommo.pipeline.history import Fate, History, Read, moment, opened_history
 from itgrix_kommo.storage.database import Database
@@ -106,7 +107,7 @@ async def _history(settings: config.Config, database: config.PbxDatabase) -> Asy
         storage = await Database.open(settings.storage.url.get_secret_value(), beside_daemon=True)
         stack.push_async_callback(storage.close)
         registrations = Registrations(storage, settings.node.name)
-        plan, zone = app.number_plan(settings), settings.node.timezone
+        plan, zone = number_plan(settings), settings.node.timezone
         yield await stack.enter_async_context(opened_history(database, zone, registrations, plan))
 
 

@@ -15,9 +15,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from itgrix_kommo import app, config, log, running
+from itgrix_kommo import config, log, running
 from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened_registrations, out
 from itgrix_kommo.config import HOOKS, Config, Hook
+from itgrix_kommo.configured import number_plan, rules_of
 from itgrix_kommo.customizations import CATALOGUE, Customizer, Findings, Verdict, find
 from itgrix_kommo.customizations.host import HookHost
 from itgrix_kommo.kommo.checks import Report
@@ -143,8 +144,8 @@ async def _params(settings: Config, hook: Hook, call_id: str) -> dict[str, Any]:
     if row is None:
         raise failed(f"no call {call_id} was kept here: itgrix-kommo registrations list --json shows their call_id")
     call = CALL.validate_python(row.call)
-    phone = app.number_plan(settings).client_phone(call.client.number)
-    rules = app.rules_of(settings, Report())
+    phone = number_plan(settings).client_phone(call.client.number)
+    rules = rules_of(settings, Report())
     params = params_for(hook, call, Progress.model_validate(row.progress), phone, rules)
     if params is None:
         raise failed(f"call {call_id} does not lead to {hook}: try it with --sample")

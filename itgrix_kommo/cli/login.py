@@ -7,8 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import typer
 
-from itgrix_kommo import app, config
+from itgrix_kommo import config
 from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, failed, finish, opened, out
+from itgrix_kommo.configured import oauth_tokens
 from itgrix_kommo.errors import ConfigError
 from itgrix_kommo.kommo.consent import consent_url, is_of_account, new_state
 from itgrix_kommo.kommo.limiter import Limiter
@@ -58,7 +59,7 @@ async def _grant(settings: config.Config, code: str) -> None:
         opened(settings) as database,
         Transport(settings.kommo.base_url, None, Limiter(settings.kommo.requests_per_second)) as bare,
     ):
-        await app.oauth_tokens(settings, database, bare).grant_by(code)
+        await oauth_tokens(settings, database, bare).grant_by(code)
 
 
 async def _stored_grant(settings: config.Config) -> Grant | None:

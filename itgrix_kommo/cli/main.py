@@ -37,6 +37,7 @@ from itgrix_kommo.cli.terminal import (
     out,
 )
 from itgrix_kommo.cli.widget import commands as widget_commands
+from itgrix_kommo.configured import number_plan
 from itgrix_kommo.errors import ItgrixError
 from itgrix_kommo.sandbox import SandboxOptions, run_sandbox
 from itgrix_kommo.storage.registrations import Registration
@@ -126,7 +127,7 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Print what a recorded trace says: each call, what happened, what was decided, and why."""
-    plan = app.number_plan(config.load(path)) if path is not None else NumberPlan()
+    plan = number_plan(config.load(path)) if path is not None else NumberPlan()
     tracker = Tracker(plan)
     calls: list[Call] = []
     last = 0.0

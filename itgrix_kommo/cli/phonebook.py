@@ -9,8 +9,9 @@ from dataclasses import asdict
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from itgrix_kommo import app, config
+from itgrix_kommo import config
 from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, JsonOption, err, finish, opened, out
+from itgrix_kommo.configured import connect
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import MOST_PER_SECOND, Limiter
 from itgrix_kommo.kommo.phonebook import Phonebook, SyncProgress
@@ -44,7 +45,7 @@ async def _sync(settings: config.Config, progress: Progress) -> SyncProgress | N
     limiter = Limiter(max(1, MOST_PER_SECOND - settings.kommo.requests_per_second))
     async with contextlib.AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(settings))
-        transport, _ = await app.connect(settings, database, limiter, stack)
+        transport, _ = await connect(settings, database, limiter, stack)
         book = Phonebook(KommoClient(transport, region=settings.numbers.region), PhonebookRows(database))
         await book.load()
         last: SyncProgress | None = None

@@ -91,9 +91,9 @@ class Customizer:
 
     async def start(self) -> None:
         """Find the files and start their workers. Raises HooksUnusable where the directory can't be used as it is."""
+        self._watch = asyncio.create_task(self._look_for_ever(), name="customizations: files that come and go")
         if self._settings.enabled:
             await self._begin()
-        self._watch = asyncio.create_task(self._look_for_ever(), name="customizations: files that come and go")
 
     async def _begin(self) -> None:
         await self.look_again()
