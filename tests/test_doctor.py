@@ -425,7 +425,8 @@ class TestDaemon:
         async with answering(house.settings["http"]["port"], 200, "<h1>It works!</h1>", "text/html"):
             results = [one for one in await house.examined() if one.group == "daemon"]
         (found,) = [one.finding for one in results if one.finding.verdict is Verdict.FAULT]
-        assert "another program has its port" in found.words
+        address = f"http://127.0.0.1:{house.settings['http']['port']}/healthz"
+        assert found.words == f"another program has its port: {address} answers 200, and not as the daemon does"
         assert f"ss -ltnp 'sport = :{house.settings['http']['port']}'" in found.remedy
         assert {one.finding.words for one in results if one.name != "runs"} == {"the daemon does not answer"}
 

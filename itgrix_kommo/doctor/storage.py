@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from itgrix_kommo.config import Config
 from itgrix_kommo.doctor.examination import Check, Patient
-from itgrix_kommo.doctor.findings import Finding, count, fault, ok, skipped, warning
+from itgrix_kommo.doctor.findings import Finding, count, fault, ok, skipped, split, warning
 from itgrix_kommo.doctor.people import ENTER, READ, WRITE, Person, daemon_user, is_writable_by_others
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.oauth import Grant
@@ -71,7 +71,7 @@ def user_of(config: Config) -> Person:
 
 
 def config_file(file: Path, config: Config) -> list[Finding]:
-    found = [warning(*_halves(one)) for one in config.warnings()]
+    found = [warning(*split(one)) for one in config.warnings()]
     status = file.stat()
     who = user_of(config)
     if is_writable_by_others(status.st_mode):
@@ -106,11 +106,6 @@ def _secret_files(file: Path) -> Iterator[Path]:
                 ahead += inner.values()
             case list(inner):
                 ahead += inner
-
-
-def _halves(line: str) -> tuple[str, str]:
-    words, _, remedy = line.rpartition(": ")
-    return words, remedy
 
 
 def directory(config: Config) -> list[Finding]:
@@ -149,7 +144,7 @@ async def database(config: Config) -> Finding:
     try:
         counts = await _counts(config)
     except StorageError as error:
-        return fault(*_halves(str(error)))
+        return fault(*split(str(error)))
     return judge_counts(counts)
 
 

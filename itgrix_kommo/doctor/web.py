@@ -79,7 +79,7 @@ async def _health(config: Config) -> Told:
     url = f"{running.address(config)}/healthz"
     try:
         async with running.session(config) as asking, asking.get(url) as answer:
-            body = await answer.json()
+            body = await answer.json() if answer.content_type == "application/json" else None
             if not isinstance(body, dict) or "capturing_fault" not in body:
                 raise ValueError(f"{url} answers {answer.status}, and not as the daemon does")
             return Told(answer.status, body)
