@@ -31,6 +31,7 @@ def number_plan(config: Config) -> NumberPlan:
     return NumberPlan(
         employees=[Employee(one.user_id, one.extension, tuple(one.numbers)) for one in config.employees],
         trunks=config.numbers.trunks,
+        peer_trunks=config.numbers.peer_trunks,
         internal_max_length=config.numbers.internal_max_length,
         region=config.numbers.region,
         outside_prefixes=config.numbers.outside_prefixes,

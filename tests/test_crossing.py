@@ -9,7 +9,9 @@ from itgrix_kommo.calls.call import Call, CallType, StageName
 from itgrix_kommo.calls.numbers import Employee, NumberPlan
 from itgrix_kommo.calls.tracker import Tracker
 from itgrix_kommo.config import Business
+from itgrix_kommo.pipeline.intake import registration_of
 from itgrix_kommo.pipeline.rules import Rules
+from itgrix_kommo.storage.registrations import State
 from tests.story import T0, channel
 
 CLIENT, CARLA = "+79990000001", 9_100_003
@@ -71,6 +73,15 @@ class TestOneCall:
         assert at_carrier.responsible is not None
         assert at_carrier.responsible.id == CARLA
         assert why_unlisted(at_carrier, "PJSIP/pbx2") == ""
+
+    def test_a_node_that_stands_in_for_the_other_one_is_not_even_asked(self, at_carrier: Call, behind: Call) -> None:
+        peers = NumberPlan(peer_trunks=["PJSIP/pbx1"], region="RU")
+        kept = registration_of(behind, peers)
+        assert kept is not None
+        assert (kept.state, kept.reason) == (State.SKIPPED, "the PBX at the other end of PJSIP/pbx1 registers it")
+        kept = registration_of(at_carrier, peers)
+        assert kept is not None
+        assert kept.state is State.WAITING
 
     def test_the_other_one_does_not(self, at_carrier: Call, behind: Call) -> None:
         assert at_carrier.client.number == behind.client.number

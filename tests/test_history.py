@@ -88,6 +88,14 @@ class TestPeriods:
         assert len(again) == len(reads)
         assert len(await registrations.latest(10)) == 1
 
+    async def test_what_another_pbx_registers_is_not_kept(self, pbx: PbxCalls, registrations: Registrations) -> None:
+        plan = office()
+        plan.peer_trunks = frozenset({"PJSIP/trunk"})
+        reads = [one async for one in History(pbx, registrations, plan).of_period(BEGIN, END)]
+        assert "the PBX at the other end of PJSIP/trunk registers it" in {one.reason for one in reads}
+        kept = [row.call["trunk"] for row in await registrations.latest(100)]
+        assert "PJSIP/trunk" not in kept
+
     async def test_a_second_reading_keeps_nothing(self, pbx: PbxCalls, registrations: Registrations) -> None:
         for expected in (Fate.REGISTERED, Fate.KNOWN):
             history = History(pbx, registrations, office())

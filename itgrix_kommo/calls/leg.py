@@ -75,10 +75,12 @@ class Talk:
 class Leg:
     """One channel.
 
-    `exten` is the first number it dialled: of a client our DID. `redirected_to` is where a transfer sent it, `sent_by`
-    the employee's leg that did so, or that forwarded its call there. `extension` is the employee's number where only a
-    channel variable tells it. `given_up_on`: the caller hung up while it rang. `visits` are what stands for this leg in
-    calls that it takes part in without belonging to them, `stands_for` is such a one's own leg (see `rooms`).
+    `shown_number` is the caller's number as it is shown now: another one than `caller_number` where the far end has
+    told who it is. `exten` is the first number it dialled: of a client our DID. `redirected_to` is where a transfer
+    sent it, `sent_by` the employee's leg that did so, or that forwarded its call there. `extension` is the employee's
+    number where only a channel variable tells it. `given_up_on`: the caller hung up while it rang. `visits` are what
+    stands for this leg in calls that it takes part in without belonging to them, `stands_for` is such a one's own leg
+    (see `rooms`).
     """
 
     call: LiveCall
@@ -93,6 +95,7 @@ class Leg:
     is_local: bool
     is_phone: bool
     caller_number: str = ""
+    shown_number: str = ""
     caller_name: str = ""
     exten: str = ""
     redirected_to: str = ""
@@ -153,8 +156,9 @@ class Leg:
         """What every event shows of its channel in passing; first words count, for dialplans rewrite later ones."""
         self.heard_at = at
         self.state = channel.state
-        if not self.caller_number and channel.caller_number:
-            self.caller_number = channel.caller_number
+        if channel.caller_number and channel.caller_number != self.shown_number:
+            self.shown_number = channel.caller_number
+            self.caller_number = self.caller_number or channel.caller_number
             self.call.changed()
         if not self.caller_name:
             self.caller_name = channel.caller_name

@@ -101,7 +101,8 @@ class LiveCall:
             is_internal = plan.is_fmc(far_number) if plan.is_trunk(leg.endpoint) else bool(own)
             extension = ""
             if is_internal:
-                extension = next((one for one in own if plan.employee(one)), own[0])
+                known = (*own, *map(plan.employee_number, self._beyond(leg)))
+                extension = next((one for one in known if plan.employee(one)), own[0])
             # First without an owner: looking for him may lead back here.
             self._sides[leg.uniqueid] = side = Side(extension, is_internal, far_number, None)
             owner = plan.employee(extension) if is_internal else self._sender(leg)
@@ -112,6 +113,14 @@ class LiveCall:
     def is_internal(self, leg: Leg) -> bool:
         """Whether an employee is at this leg's far end."""
         return self.side(leg).is_internal
+
+    @staticmethod
+    def _beyond(leg: Leg) -> Iterator[str]:
+        """Whom another PBX was asked for where we had a prefix dialled, or whom of a group it says it rang."""
+        if leg.origin is Origin.DIALLED:
+            yield number_in(leg.dial_string)
+            if leg.shown_number != leg.caller_number:
+                yield leg.shown_number
 
     def _sender(self, leg: Leg) -> Employee | None:
         """The employee who rang this phone outside, or who sent the call on to it."""

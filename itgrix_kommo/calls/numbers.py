@@ -99,6 +99,7 @@ class NumberPlan:
         *,
         employees: Iterable[Employee] = (),
         trunks: Iterable[str] = (),
+        peer_trunks: Iterable[str] = (),
         internal_max_length: int = 4,
         region: str | None = None,
         outside_prefixes: Iterable[str] = (),
@@ -106,6 +107,7 @@ class NumberPlan:
         replace_employee: Callable[[str], str] = str,
     ) -> None:
         self.region: str | None = None
+        self.peer_trunks = frozenset(peer_trunks)
         self._trunks = frozenset(trunks)
         self._internal_max_length = internal_max_length
         self._outside_prefixes = tuple(sorted(outside_prefixes, key=len, reverse=True))
@@ -121,6 +123,7 @@ class NumberPlan:
 
     def go_by(self, other: NumberPlan) -> None:
         """Decide as `other` does from now on; the endpoints and patterns that were learnt stay."""
+        self.peer_trunks = other.peer_trunks
         self._trunks = other._trunks
         self._internal_max_length = other._internal_max_length
         self._outside_prefixes = other._outside_prefixes

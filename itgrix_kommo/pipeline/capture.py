@@ -20,7 +20,7 @@ from itgrix_kommo.calls.tracker import Tracker
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pipeline.intake import why_not
 from itgrix_kommo.storage.journal import Journal
-from itgrix_kommo.storage.registrations import NewRegistration, Registrations
+from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 
 Batch: TypeAlias = Sequence[tuple[bytes, ev.Event]]
 """Frames with the events they mean, in the order of their arrival."""
@@ -179,6 +179,8 @@ class Capture:
                 self._tell(call)
                 if new is None:
                     self._tell_why_not(call)
+                elif new.state is State.SKIPPED:
+                    _log.info("registration_closed", call_id=call.id, state=new.state.value, reason=new.reason)
                 self._to_keep.append((new, call.aliases))
                 self._to_keep_news.set()
             elif (early := self._keep_early(stage)) is not None:

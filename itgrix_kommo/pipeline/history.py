@@ -155,6 +155,8 @@ class History:
         new = self._keep(call, self._plan)
         if new is None:
             return self._read(call, Fate.SKIPPED, why_not(call))
+        if new.state is State.SKIPPED:
+            return self._read(call, Fate.SKIPPED, new.reason)
         if call.started_at < await self._horizon() and await self._registrations.by_call(call.id) is None:
             return self._read(call, Fate.SKIPPED, FORGOTTEN)
         await self._wait_in_line()

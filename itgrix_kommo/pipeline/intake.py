@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 
 from itgrix_kommo.calls.call import Call, CallType, Stage, StageName
 from itgrix_kommo.calls.numbers import NumberPlan, e164
-from itgrix_kommo.storage.registrations import NewRegistration
+from itgrix_kommo.pipeline.rules import over_there
+from itgrix_kommo.storage.registrations import NewRegistration, State
 
 CALL: TypeAdapter[Call] = TypeAdapter(Call)
 """A call as the JSON that is kept of it, and back."""
@@ -21,16 +22,22 @@ _EARLY_AT = {"ringing": StageName.REQUESTED, "answered": StageName.ACCEPTED}
 
 
 def registration_of(call: Call, plan: NumberPlan) -> NewRegistration | None:
-    """The row for an ended call; None where the call is no business of the CRM's."""
+    """The row for an ended call; None where the call is no business of the CRM's.
+
+    What another PBX of ours registers is skipped here and now: a node that stands in for us knows its own trunks only.
+    """
     if call.type not in {CallType.INCOMING, CallType.OUTGOING}:
         return None
     phone = plan.client_phone(call.client.number)
+    reason = over_there(call, plan.peer_trunks)
     return NewRegistration(
         call_id=call.id,
         aliases=call.aliases,
         # Who hides his number is told from everybody else: a customization may still name him.
         client=client_key(phone, plan) if phone else call.id,
         call=CALL.dump_python(call, mode="json"),
+        state=State.SKIPPED if reason else State.WAITING,
+        reason=reason,
     )
 
 
@@ -47,7 +54,7 @@ def early_registration_of(
     if stage.name is not _EARLY_AT.get(create_at) or call.type not in {CallType.INCOMING, CallType.OUTGOING}:
         return None
     phone = plan.client_phone(call.client.number)
-    if not phone:
+    if not phone or over_there(call, plan.peer_trunks):
         return None
     return NewRegistration(
         call_id=call.id + EARLY,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 
@@ -101,6 +101,14 @@ class Rules:
         return int(after_working_minutes(begin, tasks.due_minutes, tasks.working_hours).timestamp())
 
 
+def over_there(call: Call, peer_trunks: Container[str]) -> str:
+    """Why another PBX of ours registers this call; empty where none does.
+
+    A call between two PBXs is one call of its client: the one that the client is at tells of it, with who answered.
+    """
+    return f"the PBX at the other end of {call.trunk} registers it" if call.trunk in peer_trunks else ""
+
+
 def unlisted(
     call: Call,
     phone: str,
@@ -109,12 +117,9 @@ def unlisted(
     whitelist: tuple[ListEntry, ...],
     peer_trunks: tuple[str, ...],
 ) -> str:
-    """Why the lists keep this call out of Kommo; empty if they don't. The blacklist outranks the whitelist.
-
-    A call between two PBXs is one call of its client: the one that the client is at tells of it, with who answered.
-    """
-    if call.trunk in peer_trunks:
-        return f"the PBX at the other end of {call.trunk} registers it"
+    """Why the lists keep this call out of Kommo; empty if they don't. The blacklist outranks the whitelist."""
+    if reason := over_there(call, peer_trunks):
+        return reason
     internal = {number for one in call.conversations for number in (one.user.phones if one.user else ())}
     internal |= {one.channel.to.number for one in call.conversations} | {call.channel.from_.number}
     sides = {"client": {phone, call.client.number}, "internal": internal, "trunk": {call.trunk}, "did": {call.did}}

@@ -49,6 +49,7 @@ Numbers of the plain side, called through either trunk (NN = 01..06 → phones 1
     4957770800  menu: 1 → 101, 2 → 600, 7 → queue 700, 9 bye; ...801 one short round, 1 → 101 for 3 s and back
     4957770850  101 for 3 s, then voicemail; ...851 voicemail at once
     4957770900  conference
+    4957773XXX  XXX at the other PBX
     4957770997  congestion; ...998 busy; ...999 unallocated
 Numbers of the FreePBX side
     49588802NN  phone 2NN (206 has voicemail after 3 s); 49588812NN the same recorded
@@ -59,7 +60,8 @@ Numbers of the FreePBX side
 Phones dial extensions and 600.., 700.., 800, 850, 900; 61N (10N for 3 s, then back to who transferred); outside
 numbers as they are or behind 9 (by trunk), behind 0 (by trunk2), behind 5 (by trunk, recorded), +79998600404 by a trunk
 that is down; FreePBX phones as they are or behind 9, always recorded, by trunk2, then trunk; 70 and 71..79 parking; *8
-and **101 pickup; in a call ## blind transfer, *2 attended, #72 park.
+and **101 pickup; behind 4 an extension of the other PBX (`Pair.joins` lays the trunk) or a number that it calls;
+in a call ## blind transfer, *2 attended, #72 park.
 
 For the daemon under test: AMI at `127.0.0.1`, port `lab.pair.pbx.ports.ami`, user `itgrix`, secret `itgrix-secret` (a
 production user's rights). Recordings: Asterisk names paths under `lab.pair.pbx.monitor`, which really are under

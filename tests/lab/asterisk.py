@@ -96,6 +96,7 @@ class Asterisk:
             "ami_port": str(ports.ami),
             "sip_port": str(ports.sip),
             "peer_sip_port": str(ports.peer_sip),
+            "other_sip_port": str(ports.sip),
             "chan_sip_port": str(ports.chan_sip),
             "rtp_start": str(ports.rtp_start),
             "rtp_end": str(ports.rtp_end),

@@ -45,6 +45,11 @@ class Pair:
             self.stop()
             raise
 
+    async def joins(self, other: Pair) -> None:
+        """Lays a trunk between the two PBXs: `PJSIP/peer` on either leads to the other."""
+        for here, there in ((self.pbx, other.pbx), (other.pbx, self.pbx)):
+            await here.reconfigure("module reload res_pjsip.so", other_sip_port=str(there.ports.sip))
+
     async def revive(self) -> None:
         """Starts a PBX that was killed or stopped, with its old folder. Raises LabUnavailableError."""
         await self.pbx.start()
