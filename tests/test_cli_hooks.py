@@ -23,6 +23,7 @@ from itgrix_kommo.sandbox import Sandbox, SandboxOptions
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.phonebook import PhonebookRows
 from itgrix_kommo.storage.registrations import Registrations
+from tests.doctor_house import give_to_nobody
 from tests.story import ended, inbound, plan
 
 WITHIN = 60.0
@@ -129,6 +130,13 @@ class TestList:
 
 
 class TestTry:
+    def test_root_tries_nothing_that_the_daemons_user_may_not(self, host: Host) -> None:
+        (host.hooks / "process_call_params.py").write_text(WAITED)
+        give_to_nobody(host.path.parent)
+        refused = host.command("hooks", "try", "process_call_params", "--sample")
+        assert refused.returncode == 1
+        assert "type runuser -u nobody -- itgrix-kommo hooks try process_call_params --sample" in refused.stderr
+
     def test_a_sample_shows_input_output_and_the_difference(self, host: Host) -> None:
         (host.hooks / "process_call_params.py").write_text(WAITED)
         shown = host.command("hooks", "try", "process_call_params", "--sample")

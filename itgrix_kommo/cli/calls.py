@@ -101,8 +101,8 @@ def calls_show(
     case, frames = finish(_case(settings, name, with_frames=events or trace is not None))
     if case is None:
         raise failed(
-            f"nothing is known of {name}: itgrix-kommo calls list shows calls; they are kept for "
-            f"{settings.storage.retention_days} days (storage.retention_days)"
+            f"nothing is known of {name}: itgrix-kommo calls list shows the ids of calls (--phone: of one person); "
+            f"they are kept for {settings.storage.retention_days} days (storage.retention_days)"
         )
     if trace is not None:
         _write_trace(trace, frames)

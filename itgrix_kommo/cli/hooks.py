@@ -21,6 +21,7 @@ from itgrix_kommo.config import HOOKS, Config, Hook
 from itgrix_kommo.configured import number_plan, rules_of
 from itgrix_kommo.customizations import CATALOGUE, Customizer, Findings, Verdict, find
 from itgrix_kommo.customizations.host import HookHost
+from itgrix_kommo.doctor.hooks import not_for_root
 from itgrix_kommo.kommo.checks import Report
 from itgrix_kommo.pipeline.intake import CALL
 from itgrix_kommo.pipeline.progress import Progress
@@ -85,6 +86,8 @@ def hooks_try(
         raise typer.BadParameter("give either --call ID or --sample")
     name = cast("Hook", hook)
     settings = config.load(path)
+    if why := not_for_root(settings):
+        raise failed(f"{why}itgrix-kommo hooks try {hook} {'--sample' if sample else f'--call {call}'}")
     found = find(Path(settings.customizations.directory))
     if found.errors:
         raise failed("\n".join(found.errors))

@@ -216,13 +216,19 @@ def _program_complaint(path: Path) -> str:
     return "" if is_there else f"its interpreter {words[0]} is not there"
 
 
-async def runs(config: Config) -> Found:
-    """Every customization, truly called, as `hooks try --sample` does."""
+def not_for_root(config: Config) -> str:
+    """Why they are not to be run here, up to the command of ours that runs them; empty where they may be."""
     who = user_of(config)
     # A host of its own runs them as whom it is to, whoever asks.
-    if os.geteuid() == 0 and who.uid != 0 and config.customizations.socket is None:
-        command = f"runuser -u {who.name} -- itgrix-kommo check --run-hooks"
-        return skipped(f"as root, files may do what {who.name} may not: type {command}")
+    if os.geteuid() != 0 or who.uid == 0 or config.customizations.socket is not None:
+        return ""
+    return f"as root, files may do what {who.name} may not: type runuser -u {who.name} -- "
+
+
+async def runs(config: Config) -> Found:
+    """Every customization, truly called, as `hooks try --sample` does."""
+    if why := not_for_root(config):
+        return skipped(f"{why}itgrix-kommo check --run-hooks")
     customizer = Customizer(config.customizations)
     try:
         await customizer.look_again()
