@@ -43,10 +43,10 @@ class Starter:
 
 
 @asynccontextmanager
-async def a_starter() -> AsyncIterator[Starter]:
+async def a_starter(module: str = "tests.warm_start") -> AsyncIterator[Starter]:
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.warm_start", stdin=pipe, stdout=pipe, cwd=Path(__file__).parents[1]
+        sys.executable, "-m", module, stdin=pipe, stdout=pipe, cwd=Path(__file__).parents[1]
     )
     try:
         yield Starter(process)

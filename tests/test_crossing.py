@@ -18,14 +18,18 @@ CLIENT, CARLA = "+79990000001", 9_100_003
 BRIDGE = ev.Bridge("between", "basic", "simple_bridge", "")
 
 
-def half(caller: str, callee: str, *, number: str, dialled: str, target: str) -> Call:
-    """Its half as one PBX hears it: who calls rings the other, they talk for twenty seconds."""
+def half(caller: str, callee: str, *, number: str, dialled: str, target: str, shown: str = "") -> Call:
+    """Its half as one PBX hears it: who calls rings the other, they talk for twenty seconds.
+
+    `shown` is who the other one says that he is, once he has answered.
+    """
 
     def first(state: int) -> ev.Channel:
         return channel(f"{caller}-1", "1795355557.1", state=state, number=number, exten=dialled)
 
     def second(state: int) -> ev.Channel:
-        return channel(f"{callee}-2", "1795355557.2", "1795355557.1", state=state, number=target.partition("@")[0])
+        known_as = shown if shown and state == ev.UP else target.partition("@")[0]
+        return channel(f"{callee}-2", "1795355557.2", "1795355557.1", state=state, number=known_as)
 
     tracker = Tracker(NumberPlan(employees=[Employee(CARLA, "201")], trunks=["PJSIP/carrier"], region="RU"))
     told: list[ev.Event] = [
@@ -86,3 +90,19 @@ class TestOneCall:
     def test_the_other_one_does_not(self, at_carrier: Call, behind: Call) -> None:
         assert at_carrier.client.number == behind.client.number
         assert why_unlisted(behind, "PJSIP/pbx1") == "the PBX at the other end of PJSIP/pbx1 registers it"
+
+
+class TestWhoAnsweredAtAGroup:
+    def test_is_told_by_the_connected_line(self) -> None:
+        call = half("PJSIP/carrier", "PJSIP/pbx2", number=CLIENT, dialled="4957770101", target="600@pbx2", shown="201")
+        assert call.responsible is not None
+        assert call.responsible.id == CARLA
+
+    def test_is_nobody_where_it_says_nothing(self) -> None:
+        call = half("PJSIP/carrier", "PJSIP/pbx2", number=CLIENT, dialled="4957770101", target="600@pbx2")
+        assert (call.was_answered, call.responsible) == (True, None)
+
+    def test_is_who_was_asked_for_whatever_it_says_afterwards(self) -> None:
+        call = half("PJSIP/carrier", "PJSIP/pbx2", number=CLIENT, dialled="4957770101", target="201@pbx2", shown="600")
+        assert call.responsible is not None
+        assert call.responsible.id == CARLA

@@ -1,9 +1,10 @@
-"""Several nodes on one account, for long: `python -m tests.bench.bench_nodes chaos|full|ratios [--minutes 10]`.
+"""Several nodes on one account, for long: `python -m tests.bench.bench_nodes chaos|full|ratios|limited [--minutes 10]`.
 
 chaos   four nodes under load, each killed in turn at random moments, PostgreSQL restarted twice: no call lost, none
         doubled, no breach
 full    four nodes at full backlog against the account's limit: requests a second, and never a breach
-ratios  registrations a second of one, two and four nodes, all sharing the limit of one account
+ratios  registrations a second of one, two and four nodes where neither Kommo nor they themselves limit their requests
+limited the same where all share the limit of one account
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from itgrix_kommo.kommo.limiter import MOST_PER_SECOND
 from tests.cluster import Cluster, a_cluster, kill_in_turn
-from tests.daemons import a_starter
+from tests.daemons import Starter, a_starter, until
 
-BACKLOG = 160
+BACKLOGS = {"ratios": 2400, "limited": 160}
 
 
 def told(cluster: Cluster, since: float) -> str:
@@ -57,36 +59,53 @@ async def full(cluster: Cluster, minutes: float) -> None:
         print(told(cluster, begun), flush=True)
 
 
-async def ratio(cluster: Cluster) -> float:
-    """Registrations a second of an even backlog of clients whom Kommo does not know, from the start to the last."""
+async def rate(cluster: Cluster, backlog: int) -> tuple[float, float]:
+    """Registrations a second of an even backlog of clients whom Kommo does not know, from the first request on.
+
+    The second is how much of a core the sandbox, which is in this process, was busy meanwhile.
+    """
+    each = backlog // len(cluster.nodes)
     for number, node in enumerate(cluster.nodes):
-        each = BACKLOG // len(cluster.nodes)
         await cluster.keep(node, range(number * each, (number + 1) * each))
-    begun = time.monotonic()
     await asyncio.gather(*(node.start() for node in cluster.nodes))
+    await until(lambda: cluster.sandbox.audit.total, cluster.log)
+    begun, busy = time.monotonic(), time.process_time()
     await cluster.calls(cluster.kept)
-    return cluster.kept / (time.monotonic() - begun)
+    took = time.monotonic() - begun
+    return cluster.kept / took, (time.process_time() - busy) / took
+
+
+async def ratios(starter: Starter, backlog: int, limit: int) -> None:
+    """`limit` is the sandbox's, in requests a second."""
+    first = 0.0
+    for count in (1, 2, 4):
+        with tempfile.TemporaryDirectory() as home:
+            async with a_cluster(starter, Path(home), count=count) as cluster:
+                cluster.sandbox.switches.requests_per_second = limit
+                reached, busy = await rate(cluster, backlog)
+                asked = cluster.sandbox.audit.total
+        first = first or reached
+        print(
+            f"{count} nodes: {reached:.1f} registrations/s, ×{reached / first:.2f}; {asked} requests, "
+            f"the sandbox busy for {busy:.0%} of a core",
+            flush=True,
+        )
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["chaos", "full", "ratios"])
+    parser.add_argument("what", choices=["chaos", "full", "ratios", "limited"])
     parser.add_argument("--minutes", type=float, default=10.0)
     given = parser.parse_args()
+    if given.what in BACKLOGS:
+        limitless = given.what == "ratios"
+        async with a_starter("tests.bench.limitless_start" if limitless else "tests.warm_start") as starter:
+            await ratios(starter, BACKLOGS[given.what], 1_000_000 if limitless else MOST_PER_SECOND)
+        return
     async with a_starter() as starter:
-        if given.what != "ratios":
-            with tempfile.TemporaryDirectory() as home:
-                async with a_cluster(starter, Path(home), count=4) as cluster:
-                    await (chaos if given.what == "chaos" else full)(cluster, given.minutes)
-            return
-        first = 0.0
-        for count in (1, 2, 4):
-            with tempfile.TemporaryDirectory() as home:
-                async with a_cluster(starter, Path(home), count=count) as cluster:
-                    cluster.sandbox.switches.requests_per_second = 1000
-                    rate = await ratio(cluster)
-            first = first or rate
-            print(f"{count} nodes: {rate:.1f} registrations/s, ×{rate / first:.2f}", flush=True)
+        with tempfile.TemporaryDirectory() as home:
+            async with a_cluster(starter, Path(home), count=4) as cluster:
+                await (chaos if given.what == "chaos" else full)(cluster, given.minutes)
 
 
 if __name__ == "__main__":
