@@ -12,6 +12,7 @@ import pytest
 
 from itgrix_kommo.sandbox import Sandbox, SandboxOptions
 from tests.cluster import a_server
+from tests.daemons import until
 from tests.lab.pair import Pair
 from tests.lab.scenario import STEP, Party
 from tests.lab.stage import Lab
@@ -190,7 +191,8 @@ async def two_hosts(office: Office, directory: Path, shared_url: str | None) -> 
             host.config["employees"] = [{"user_id": user, "extension": one} for one, user in EMPLOYEES.items()]
             hosts.append(host)
         try:
-            await asyncio.gather(*(host.start() for host in hosts))
+            for host in hosts:
+                await host.start()
             yield hosts[0], hosts[1]
         finally:
             await asyncio.gather(*(host.kill() for host in hosts if host._process is not None))
@@ -212,7 +214,7 @@ async def settled(host: Host, calls: int) -> None:
         ended = log.count('"call_ended"')
         return ended >= calls and ended == log.count('"registration_closed"') + log.count('"call_not_registered"')
 
-    await host.until(nothing_is_left)
+    await until(nothing_is_left, host.log)
 
 
 async def assert_told(hosts: tuple[Host, Host], office: Office, scenes: Sequence[Scene]) -> None:
