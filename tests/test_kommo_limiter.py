@@ -122,6 +122,33 @@ class TestPace:
 
         play(scene())
 
+    def test_a_share_that_nobody_has_confirmed_lately_lets_nothing_out(self) -> None:
+        async def scene() -> None:
+            limiter = Limiter(3)
+            limiter.resize(3, good_for=1.0)
+            waiting = [asyncio.create_task(exchange(limiter)) for _ in range(6)]
+            await asyncio.sleep(0.5)
+            limiter.resize(3, good_for=0.4)  # the process stands still then, while others take two of the slots
+            await asyncio.sleep(30)
+            assert (limiter.held, limiter.waiting) == (0, 3)
+            limiter.resize(1, good_for=60.0)
+            limiter.resize(1, good_for=60.0)
+            assert await asyncio.gather(*waiting) == pytest.approx([0, 0, 0, 30.5, 31.5, 32.5])
+
+        play(scene())
+
+    def test_a_share_that_lapsed_and_stayed_as_it_was_serves_again(self) -> None:
+        async def scene() -> None:
+            limiter = Limiter(2)
+            limiter.resize(2, good_for=1.0)
+            await asyncio.sleep(5)
+            late = asyncio.create_task(exchange(limiter))
+            await asyncio.sleep(5)
+            limiter.resize(2, good_for=1.0)
+            assert await late == 10
+
+        play(scene())
+
     @pytest.mark.parametrize("per_second", [0, -1, MOST_PER_SECOND + 1])
     async def test_a_pace_that_kommo_does_not_bear_is_refused(self, per_second: int) -> None:
         with pytest.raises(ValueError, match="from 1 to 7"):

@@ -91,6 +91,7 @@ class Limiter:
         self._arrivals = itertools.count()
         self._timer: Timer | None = None
         self._paused_until = -inf
+        self._good_until = inf
 
     @property
     def waiting(self) -> int:
@@ -108,9 +109,15 @@ class Limiter:
         now = self._clock.time()
         return sum(slot.free_at > now for slot in self._held)
 
-    def resize(self, per_second: int) -> None:
-        """Share the account with others: so many slots from now on; 0 lets nothing out. What was granted stays so."""
-        if per_second != self.per_second:
+    def resize(self, per_second: int, *, good_for: float = inf) -> None:
+        """Share the account with others: so many slots from now on; 0 lets nothing out. What was granted stays so.
+
+        After `good_for` seconds nothing goes out until it is said again: a process that stood still meanwhile does not
+        know yet what others have taken.
+        """
+        now = self._clock.time()
+        has_lapsed, self._good_until = now >= self._good_until, now + good_for
+        if per_second != self.per_second or has_lapsed:
             self.per_second = per_second
             self._serve()
 
@@ -172,7 +179,7 @@ class Limiter:
     def _wait(self, now: float) -> float:
         """Seconds until the next slot is free; infinite while every slot waits for its connection."""
         excess = len(self._held) - self.per_second
-        if self.per_second == 0:
+        if self.per_second == 0 or now >= self._good_until:
             return inf
         free_at = sorted(slot.free_at for slot in self._held)[excess] if excess >= 0 else -inf
         return max(free_at, self._paused_until) - now

@@ -195,7 +195,7 @@ class Member:
         self._lease_ends = sent_at + LEASE - COOL
 
     def _resize(self) -> None:
-        self._limiter.resize(self._share.capacity(self._clock()))
+        self._limiter.resize(self._share.capacity(self._clock()), good_for=BEAT)
 
     async def _follow_share(self) -> None:
         """What was lent ends by itself when no answer comes."""
