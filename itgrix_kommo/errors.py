@@ -172,6 +172,12 @@ class StorageError(ItgrixError):
     remedy = Remedy.RETRY
 
 
+class NameTaken(StorageError):
+    """Another daemon at work has this node's name."""
+
+    remedy = Remedy.PERSON
+
+
 class WidgetError(ItgrixError):
     remedy = Remedy.PERSON
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import a_cluster, kill_in_turn
-from tests.daemons import Starter, a_starter
+from tests.cluster import LIMIT, a_cluster, kill_in_turn
+from tests.daemons import Node, Starter, a_starter, until
 
 
 async def both_at_work(starter: Starter, directory: Path) -> None:
@@ -100,6 +100,29 @@ async def each_is_killed_in_turn(starter: Starter, directory: Path) -> None:
         cluster.assert_clean()
 
 
+async def two_have_one_name(starter: Starter, directory: Path) -> None:
+    """By mistake: the one that comes later is refused, says so, and sends nothing; the other goes on."""
+    async with a_cluster(starter, directory) as cluster:
+        first, shared_url = cluster.nodes[0], cluster.server.address
+        await first.start()
+        await cluster.keep(first, range(5))
+        await cluster.registered(first)
+        mistaken = Node(
+            starter, cluster.sandbox, directory / "pbx2", name=first.name, shared_url=shared_url, limit=LIMIT
+        )
+        await mistaken.start()
+        await until(lambda: "node_name_taken" in mistaken.log(), mistaken.log)
+        told = (await mistaken.status())["outside"]["nodes"]
+        assert told["error"].startswith("node.name: another daemon is pbx1 too"), told
+        assert told["mode"] != "together", told
+        assert told["share"] == 0, told
+        await cluster.keep(first, range(10))
+        await cluster.registered(first)
+        await mistaken.kill()
+        cluster.assert_clean()
+        assert "node_name_taken" not in first.log()
+
+
 Scene = Callable[[Starter, Path], Coroutine[Any, Any, None]]
 SCENES: tuple[Scene, ...] = (
     both_at_work,
@@ -107,6 +130,7 @@ SCENES: tuple[Scene, ...] = (
     postgresql_is_away,
     an_older_copy_is_put_back,
     each_is_killed_in_turn,
+    two_have_one_name,
 )
 
 

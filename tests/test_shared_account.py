@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from itgrix_kommo.errors import KommoUnreachable, StorageError
+from itgrix_kommo.errors import KommoUnreachable, NameTaken, StorageError
 from itgrix_kommo.kommo.limiter import Limiter
 from itgrix_kommo.kommo.oauth import TOKEN_PATH, Grant, Integration, OAuthTokens
 from itgrix_kommo.kommo.shares import Share
@@ -94,6 +94,43 @@ class TestBeats:
             node.account = SharedAccount(shared, "pbx1", limit)
             await node.beat()
             assert node.share.capacity(0.0) == limit
+
+    async def test_a_second_daemon_of_the_same_name_is_refused_and_the_first_goes_on(
+        self, shared: SharedDatabase
+    ) -> None:
+        first, second = Node("pbx1", shared), Node("pbx1", shared)
+        for at in range(3):
+            await first.beat(float(at))
+        await second.beat(3.0)  # so a restarted one looks, too
+        for at in range(4, 8):
+            await first.beat(float(at))
+            with pytest.raises(NameTaken, match=r"node\.name: another daemon is pbx1 too"):
+                await second.beat(float(at))
+            second.share.forfeit()
+            assert (first.share.capacity(float(at)), second.share.capacity(at + 3600.0)) == (6, 0)
+
+    async def test_a_name_is_free_again_once_its_daemon_is_away(self, shared: SharedDatabase) -> None:
+        first, second = Node("pbx1", shared), Node("pbx1", shared)
+        await first.beat(0.0)
+        await second.beat(0.0)
+        await first.beat(1.0)
+        with pytest.raises(NameTaken):
+            await second.beat(1.0)
+        second.share.forfeit()
+        away = sa.update(nodes).values(until=nodes.c.until - 60.0)
+        await shared.write(lambda connection: connection.execute(away))
+        await second.beat(2.0)
+        assert second.share.homes
+        with pytest.raises(NameTaken):
+            await first.beat(2.0)
+
+    async def test_beats_whose_answers_were_lost_are_nobody_elses(self, shared: SharedDatabase) -> None:
+        node = Node("pbx1", shared)
+        await node.beat(0.0)
+        for at in range(1, 4):
+            await node.account.beat(node.share.beat(float(at), wants=9, busy=0), node.known)
+            await node.account.beat(node.share.beat(float(at), wants=9, busy=0), node.known)
+            await node.beat(float(at))
 
     async def test_a_node_away_for_a_day_leaves_its_part(self, shared: SharedDatabase) -> None:
         first, second = Node("pbx1", shared), Node("pbx2", shared)

@@ -65,11 +65,13 @@ class Beat(NamedTuple):
 
     Of the slots it held it goes on with `keeps` (None, at its first beat: with all that the table knows of) and lets
     `releases` go; `drops` are homes it gives up. `may_take`: who has just come back waits with new slots until nobody
-    can hold an older right to them.
+    can hold an older right to them. `acked` is the time of its last beat whose answer it has received, `acked_before`
+    what it told as that then.
     """
 
     name: str
     acked: float
+    acked_before: float
     wants: int
     keeps: frozenset[int] | None
     releases: frozenset[int]
@@ -182,7 +184,7 @@ class Share:
         """Until when, by our clock, each slot is ours to hold; None before the first answer."""
         self._lasting: frozenset[int] = frozenset()
         """Homes that nobody can have borrowed, however long no answer comes."""
-        self._acked = 0.0
+        self._acked = self._acked_before = 0.0
         self._acked_at = begun
         self._quiet_until = begun
         self._most = 0
@@ -196,14 +198,15 @@ class Share:
         drops = frozenset(sorted(self.homes)[len(self.homes) - self._surplus :])
         self.homes -= drops
         if self._held is None:
-            return Beat(self.name, self._acked, wants, None, frozenset(), drops, may_take=True)
+            return Beat(self.name, self._acked, self._acked_before, wants, None, frozenset(), drops, may_take=True)
         held = self._mine(at)
         # One's own are kept rather than borrowed ones, and one always.
         kept = sorted(held, key=lambda number: number not in self.homes)[: max(min(wants, self._most), busy, 1)]
         keeps, releases = frozenset(kept), frozenset(self._held.keys() | held) - frozenset(kept)
         self._held = {number: end for number, end in self._held.items() if number in keeps}
         self._lasting &= keeps & self.homes
-        return Beat(self.name, self._acked, wants, keeps, releases, drops, at >= self._quiet_until)
+        may_take = at >= self._quiet_until
+        return Beat(self.name, self._acked, self._acked_before, wants, keeps, releases, drops, may_take)
 
     def answered(self, answer: Answer, *, sent_at: float, at: float) -> None:
         """The table's answer to a beat that was sent at `sent_at`. It stands, be it an older table than before."""
@@ -211,12 +214,17 @@ class Share:
         self._held = {number: sent_at + end - answer.now for number, end in answer.ends.items()}
         self.homes = answer.homes
         self._lasting = answer.homes & answer.ends.keys()
-        self._acked, self._acked_at = answer.now, at
+        self._acked_before, self._acked, self._acked_at = self._acked, answer.now, at
         self._most, self._surplus = answer.most, answer.surplus
 
     def lost(self, at: float) -> None:
         """The connection broke: the table that comes back may be an older one."""
         self._quiet_until = at + LEASE
+
+    def forfeit(self) -> None:
+        """All that it had is another's of the same name."""
+        self.homes = self._lasting = frozenset()
+        self._held = {}
 
     def capacity(self, at: float) -> int:
         """How many slots may be used now."""

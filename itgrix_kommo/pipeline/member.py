@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from itgrix_kommo.errors import StorageError
+from itgrix_kommo.errors import NameTaken, StorageError
 from itgrix_kommo.kommo.limiter import Limiter
 from itgrix_kommo.kommo.shares import COOL, LEASE, Share
 from itgrix_kommo.pipeline.registration.recording import lacks_link
@@ -166,7 +166,10 @@ class Member:
                 self._error = ""
             except (StorageError, TimeoutError) as error:
                 self._share.lost(self._clock())
-                if not self._error:
+                if isinstance(error, NameTaken):
+                    if not self._error.startswith("node.name"):
+                        _log.error("node_name_taken", error=str(error))
+                elif not self._error:
                     _log.warning("shared_database_away", error=str(error), remedy="this node goes on alone")
                 self._error = str(error) or "no answer"
             self._beaten.set()
@@ -180,11 +183,25 @@ class Member:
         if beat.drops:  # another may have them from the next moment on
             await self._memory.keep_part(self._part._replace(homes=self._share.homes))
         known = Known(self._part.tick, self._epoch, self._waiting.get(self._name, 0), self._pause())
-        heard = await self._account.beat(beat, known)
+        try:
+            heard = await self._account.beat(beat, known)
+        except NameTaken:
+            await self._stand_aside()
+            raise
         self._share.answered(heard.answer, sent_at=sent_at, at=self._clock())
-        await self._take_in(heard, sent_at)
+        await self._take_in(heard)
+        if beat.keeps is not None:  # only the second beat tells whether another has this name: claims are by name
+            self._lease_ends = sent_at + LEASE - COOL
 
-    async def _take_in(self, heard: Heard, sent_at: float) -> None:
+    async def _stand_aside(self) -> None:
+        """Another daemon has this name: its part of the limit and its claims are not this one's to use."""
+        self._share.forfeit()
+        self._lease_ends = float("-inf")
+        self._resize()
+        self._part = self._part._replace(homes=frozenset())
+        await self._memory.keep_part(self._part)
+
+    async def _take_in(self, heard: Heard) -> None:
         self.nodes = heard.nodes
         self._resize()
         if heard.pause:
@@ -192,7 +209,6 @@ class Member:
         part = Part(self._share.homes, heard.tick, heard.epoch)
         await self._memory.keep_part(part)
         self._part = part
-        self._lease_ends = sent_at + LEASE - COOL
 
     def _resize(self) -> None:
         self._limiter.resize(self._share.capacity(self._clock()), good_for=BEAT)

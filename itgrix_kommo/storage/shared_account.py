@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from itgrix_kommo import __version__
+from itgrix_kommo.errors import NameTaken
 from itgrix_kommo.kommo.shares import FORGOTTEN_AFTER, LEASE, Answer, Beat, Partner, SharedSlot, exchange
 from itgrix_kommo.storage.shared import CLOCK, SharedDatabase, account, insert, nodes, slots
 
@@ -59,7 +60,7 @@ class SharedAccount:
         self._limit = limit
 
     async def beat(self, beat: Beat, known: Known) -> Heard:
-        """Raises StorageError; the beat may have arrived all the same."""
+        """Raises NameTaken, and StorageError: the beat may have arrived all the same then."""
         return await self._database.write(lambda connection: self._beat(connection, beat, known))
 
     def _beat(self, connection: sa.Connection, beat: Beat, known: Known) -> Heard:
@@ -74,6 +75,8 @@ class SharedAccount:
             common |= {"paused_until": now + known.pause, "paused_by": self._node}
         common = {**row, **common}
         connection.execute(sa.update(account).values(common))
+        if row["tick"] >= known.tick and beat.keeps is not None:
+            self._see_that_it_is_alone(connection, beat, now)
         self._enter(connection, beat, known, now)
         there = connection.execute(sa.select(nodes)).mappings().all()
         partners = {one["name"]: Partner(one["name"], one["acked"], one["wants"], one["until"]) for one in there}
@@ -90,6 +93,18 @@ class SharedAccount:
             pause=max(0.0, common["paused_until"] - now) if common["paused_by"] != self._node else 0.0,
             nodes=tuple(_seen(one, table, now) for one in there),
         )
+
+    def _see_that_it_is_alone(self, connection: sa.Connection, beat: Beat, now: float) -> None:
+        """That the last beat in its name was its own. Of two with one name the one is refused that came later."""
+        last = connection.execute(sa.select(nodes.c.acked, nodes.c.until).where(nodes.c.name == self._node)).first()
+        # Where the last one was somebody's first, he is told at his next.
+        if last is None or last.until <= now or last.acked in (0.0, beat.acked, beat.acked_before):
+            return
+        if last.until - LEASE > beat.acked:  # else this is an older copy of the table, with a beat of before
+            raise NameTaken(
+                f"node.name: another daemon is {self._node} too and was here {now - (last.until - LEASE):.0f} s ago: "
+                "this one sends nothing to Kommo: give each PBX a name of its own and restart it"
+            )
 
     def _enter(self, connection: sa.Connection, beat: Beat, known: Known, now: float) -> None:
         mine = {
