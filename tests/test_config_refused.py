@@ -242,7 +242,7 @@ class TestRefusals:
                 "storage.url",
                 "sqlite+aiosqlite://",
                 "storage.url: the address names no file",
-                "give one that outlives the process: sqlite+aiosqlite:////path",
+                "give one that outlives the process, as sqlite+aiosqlite:////path does",
             ),
             ("bussiness", {}, "bussiness: unknown key", 'did you mean "business"?'),
             ("ami.zzz", 1, "ami.zzz: unknown key", "known here are host, port, username, secret and tls"),
