@@ -74,6 +74,9 @@ class TestAsterisk:
             await maria.talks()
             await client.hangs_up()
             await lab.quiet()
+            hangups = len(unfiltered.all(ev.Newchannel))
+            await unfiltered.hears(ev.Hangup, times=hangups)
+            await heard.hears(ev.Hangup, times=hangups)
             async with asyncio.timeout(8):
                 while frames_of(heard) != frames_of(unfiltered):  # whichever of the two hears last
                     await asyncio.sleep(0.02)
