@@ -19,6 +19,7 @@ from itgrix_kommo.errors import KommoForbidden, KommoRejected, KommoUnauthorized
 from itgrix_kommo.kommo.checks import Report, Wanted
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import Limiter
+from itgrix_kommo.kommo.listings import Client
 from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.retry import Backoff
 from itgrix_kommo.kommo.transport import LongLivedToken, Transport
@@ -27,6 +28,7 @@ from itgrix_kommo.pipeline.clients import Clients
 from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.intake import early_registration_of, registration_of
+from itgrix_kommo.pipeline.progress import Progress
 from itgrix_kommo.pipeline.registration import sheet as sheets
 from itgrix_kommo.pipeline.registration.desk import Settling
 from itgrix_kommo.pipeline.registration.sheet import Sheet
@@ -57,11 +59,12 @@ class Office:
         registrations = Registrations(database, "pbx1")
         self.sandbox = sandbox
         self.registrations = registrations
+        self.phonebook = Phonebook(client, PhonebookRows(database))
         self.gate = Gate(client, Wanted(), rules_of, shut_pauses=(0.05,))
         self.delivery = Delivery(
             registrations,
             client,
-            Clients(Phonebook(client, PhonebookRows(database))),
+            Clients(self.phonebook),
             Customizer(Customizations(enabled=False)),
             Recorder(),
             self.gate,
@@ -249,6 +252,25 @@ class TestTrouble:
         done = await office.reaches(row, State.DONE)
         assert done.attempts >= 1
         assert len(office.sandbox.account.contacts) == len(office.sandbox.account.calls) == 1
+
+    async def test_what_was_begun_before_is_not_believed_to_be_known(self, office: Office) -> None:
+        """Who made the lead died before he could tell the phonebook of it."""
+        await office.close()
+        office.gate._rules_of = lambda report: dataclasses.replace(rules_of(report), business=Business())
+        office.open()
+        made = await office.reaches(await office.keep(1), State.DONE)
+        await office.close()
+        begun = Progress.model_validate(made.progress).model_copy(update={"call": None, "steps": ["wanted", "lead"]})
+        assert begun.entity is not None
+        second = await office.keep(2)
+        await office.registrations.save_progress(second, begun.model_dump(mode="json"))
+        phone = "+79990000001"
+        office.phonebook.learn(phone, Client(begun.entity.type, begun.entity.id, "", 0, (phone,), leads=()))
+        third = await office.keep(3)
+        office.open()
+        await office.reaches(second, State.DONE)
+        await office.reaches(third, State.DONE)
+        assert len(office.sandbox.account.leads) == 1
 
     async def test_a_lost_answer_waits_until_it_can_be_looked_for(self, office: Office) -> None:
         office.sandbox.faults.add(Fault(effect="disconnect", method="POST", path="*/contacts", committed=True))

@@ -213,7 +213,8 @@ class Delivery:
         call = CALL.validate_python(registration.call)
         recordings = self._recordings if registration.node == rules.node else None
         rules = rules.of_node(registration.node)
-        if registration.is_elsewhere:
+        if registration.is_elsewhere or registration.progress:
+            # What was begun before made cards that the phonebook may know nothing of: it was told by who has died.
             self._clients.doubt(registration.client)
         desk = Desk(self._client, self._clients, self._mail, self._hooks, rules, recordings, self._now)
         sheet = Sheet(
