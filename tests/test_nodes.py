@@ -136,7 +136,7 @@ SCENES: tuple[Scene, ...] = (
 )
 
 
-@pytest.mark.xfail(strict=False, reason="two leads for a client were seen; the cause that was found is mended")
+@pytest.mark.xfail(strict=False, reason="now and then one client gets two leads; one of the causes is mended")
 async def test_nodes_share_an_account(tmp_path: Path) -> None:
     """All scenes in one test, for they run side by side."""
     async with a_starter() as starter:
