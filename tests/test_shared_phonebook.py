@@ -10,7 +10,7 @@ import pytest
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import Limiter
-from itgrix_kommo.kommo.listings import Client
+from itgrix_kommo.kommo.listings import Client, OpenLead
 from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.transport import Transport
 from itgrix_kommo.storage.database import Database
@@ -61,8 +61,8 @@ async def nodes(server: PostgreSql, tmp_path: Path) -> AsyncIterator[tuple[Node,
     await shared.close()
 
 
-def ivan(number: int) -> Client:
-    return Client("contacts", number, "Ivan", 9_100_001, (PHONE,), leads=())
+def ivan(number: int, phone: str = PHONE) -> Client:
+    return Client("contacts", number, "Ivan", 9_100_001, (phone,), leads=())
 
 
 async def test_what_one_learns_the_other_knows_and_keeps(nodes: tuple[Node, Node]) -> None:
@@ -76,6 +76,29 @@ async def test_what_one_learns_the_other_knows_and_keeps(nodes: tuple[Node, Node
     await second.tell()
     await first.hear()
     assert (first.knows(), first.book._listings.unsaved) == ([5501], set())
+
+
+async def test_nothing_is_written_on_the_others_word_alone(nodes: tuple[Node, Node]) -> None:
+    (first, second), phone = nodes, "+79990000002"
+    first.book.learn(phone, ivan(5501, phone))
+    assert await first.book.confirm(phone) is not None
+    await first.tell()
+    await second.hear()
+    second.now = first.now
+    with pytest.raises(RuntimeError, match="transport is not open"):  # Kommo itself is asked
+        await second.book.confirm(phone)
+
+
+async def test_a_lead_made_since_is_told_too(nodes: tuple[Node, Node]) -> None:
+    (first, second), phone = nodes, "+79990000003"
+    first.book.learn(phone, ivan(5501, phone))
+    await first.tell()
+    first.book.learn_lead("contacts", 5501, OpenLead(6601, "Deal", 7001, 1, 9_100_001))
+    await first.tell()
+    await second.hear()
+    listing = second.book.recall(phone)
+    assert listing is not None
+    assert [lead.id for client in listing.clients for lead in client.leads or ()] == [6601]
 
 
 async def test_what_is_gone_is_gone_for_all_and_a_later_word_counts(nodes: tuple[Node, Node]) -> None:

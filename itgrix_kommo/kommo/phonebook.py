@@ -186,11 +186,15 @@ class Phonebook:
         self._news.set()
 
     def take_in(self, told: Collection[tuple[Listing, float]], gone: Collection[str]) -> None:
-        """Remember what another node was told by Kommo later than we; `gone` are phones by their keys' names."""
+        """Remember what another node was told by Kommo later than we; `gone` are phones by their keys' names.
+
+        It may have made a lead since: nothing is written on its word alone.
+        """
         for listing, used_at in told:
             known = self._listings[listing.phone][0] if listing.phone in self._listings else None
             if known is None or known.told_at < listing.told_at:
                 self._listings.put(listing, used_at)
+                self._listings.doubt(listing.phone)
         for name in gone:
             self._listings.drop(name)
         self._news.set()

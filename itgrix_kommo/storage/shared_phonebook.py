@@ -100,7 +100,8 @@ class SharedPhonebook:
         ]
         put = insert(shared_phonebook)
         rest = {name: put.excluded[name] for name in ("listing", "used_at", "told_at", "changed_at", "node")}
-        is_newer = put.excluded.told_at > shared_phonebook.c.told_at
+        # As old as what was told before: the same word of Kommo's, and a lead we made since.
+        is_newer = put.excluded.told_at >= shared_phonebook.c.told_at
         connection.execute(put.on_conflict_do_update(index_elements=["phone"], set_=rest, where=is_newer), rows)
         table = shared_phonebook
         connection.execute(sa.delete(table).where(table.c.listing.is_(None), table.c.changed_at < now - GONE_KEPT))
