@@ -11,8 +11,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.cluster import LIMIT, a_cluster, kill_in_turn
 from tests.daemons import Node, Starter, a_starter, until
 
@@ -136,7 +134,6 @@ SCENES: tuple[Scene, ...] = (
 )
 
 
-@pytest.mark.xfail(strict=False, reason="now and then one client gets two leads; one of the causes is mended")
 async def test_nodes_share_an_account(tmp_path: Path) -> None:
     """All scenes in one test, for they run side by side."""
     async with a_starter() as starter:
