@@ -345,11 +345,13 @@ class Daemon:
     def _cleaning(
         self, database: Database, registrations: Registrations, phonebook: Phonebook, shared: SharedDatabase | None
     ) -> Cleaning:
+        name = self.config.node.name
         rows = Rows(
             registrations.forget_before,
-            partial(forget_before, shared, self.config.node.name) if shared else None,
             phonebook.forget_before,
             RecordingTable(database).forget_before,
+            shared=partial(forget_before, shared, name) if shared else None,
+            memory=Memory(database, name).forget_before if shared else None,
         )
         files = home(self.config.storage.url.get_secret_value())
         link_days = self.config.recordings.link_days

@@ -37,7 +37,7 @@ class Place:
         self.recordings = RecordingTable(database)
 
     def cleaning(self, *, link_days: float | None = None, spare: int = 0) -> Cleaning:
-        rows = Rows(self.registrations.forget_before, None, self.phones.forget_before, self.recordings.forget_before)
+        rows = Rows(self.registrations.forget_before, self.phones.forget_before, self.recordings.forget_before)
         return Cleaning(rows, self.files, days=lambda: 90, link_days=link_days, now=lambda: NOW, spare=spare)
 
     async def keep(self, call_id: str, state: State, kept_at: float) -> None:

@@ -20,7 +20,6 @@ from itgrix_kommo.storage.files import CHRONICLE, JOURNAL
 from itgrix_kommo.storage.journal import ENDED, read_segments, segments_of
 from itgrix_kommo.storage.registrations import State
 from itgrix_kommo.storage.shared import SharedDatabase, claims, handed
-from itgrix_kommo.storage.shared_registrations import forget_before
 from tests.pbx_servers import postgresql
 from tests.played import Host, a_host, frames_of
 from tests.story import ended, inbound
@@ -176,18 +175,8 @@ async def test_what_the_nodes_have_in_common_names_him_no_more() -> None:
         states = {row["client"]: (row["state"], row["version"]) for row in left}
         assert states == {"1795355557.10": ("skipped", 1), "+79990000002": ("done", 0)}
         assert "9990000001" not in str(left)
-        await what_is_over_and_told_goes_with_time(shared)
+        assert [row["client"] for row in left if row["ended_at"] is not None] == ["1795355557.10"]
         await shared.close()
-
-
-async def what_is_over_and_told_goes_with_time(shared: SharedDatabase) -> None:
-    told = sa.update(handed).where(handed.c.state == "done").values(is_told=True)
-    for expected in (0, 1):
-        assert await forget_before(shared, "pbx2", 1.0, 200) == 0
-        assert await forget_before(shared, "pbx1", 1.0, 200) == expected
-        await shared.write(lambda connection: connection.execute(told))
-    left = await shared.read(lambda connection: connection.execute(sa.select(handed.c.state)).scalars().all())
-    assert left == ["skipped"]
 
 
 def in_common(client: str, number: int, state: str) -> dict[str, Any]:

@@ -12,7 +12,9 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.storage import database as databases
@@ -20,7 +22,7 @@ from itgrix_kommo.storage import schema
 from itgrix_kommo.storage.database import LOCAL, Database
 from itgrix_kommo.storage.registrations import Registrations, State
 from itgrix_kommo.storage.schema import History
-from itgrix_kommo.storage.shared import SHARED, SharedDatabase
+from itgrix_kommo.storage.shared import SHARED, SharedDatabase, handed
 from itgrix_kommo.storage.tokens import Tokens
 from tests.pbx_servers import postgresql
 
@@ -53,6 +55,27 @@ def differences(connection: sa.Connection, history: History) -> list[object]:
         },
     )
     return list(compare_metadata(context, history.metadata))
+
+
+def as_of(connection: sa.Connection, history: History, revision: str) -> None:
+    """Make the tables as they were at this revision."""
+    scripts = ScriptDirectory(str(history.directory))
+    context = MigrationContext.configure(
+        connection,
+        opts={"fn": lambda rev, _: scripts._upgrade_revs(revision, rev), "version_table": history.version_table},
+    )
+    with Operations.context(context):
+        context.run_migrations()
+
+
+HANDED_AS_OF_OLD = sa.text(
+    """
+    INSERT INTO handed (number, node, call_id, client, state, due_at, attempts, created_at, call, progress, reason,
+                        version, worker, epoch, is_told)
+    VALUES (1, 'pbx1', '1.1', '+7999', 'waiting', 0, 0, 0, '{}', '{}', '', 1, '', 'e', false),
+           (2, 'pbx1', '1.2', '+7999', 'done', 0, 0, 0, '{}', '{}', '', 2, 'pbx1', 'e', true)
+    """
+)
 
 
 async def assert_as_known(database: Database) -> None:
@@ -145,6 +168,27 @@ class TestShared:
         databases = [SharedDatabase(server) for _ in range(4)]
         await asyncio.gather(*(one.prepare() for one in databases))
         assert await databases[0].read(lambda connection: differences(connection, SHARED)) == []
+        for one in databases:
+            await one.close()
+
+    @pytest.mark.parametrize("revision", SHARED.revisions()[:-1])
+    async def test_each_earlier_schema_is_brought_up_to_date(self, server: str, revision: str) -> None:
+        """By several nodes at once, with calls that wait and that are over."""
+        engine = create_async_engine(server, isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            await connection.execute(sa.text(f"CREATE DATABASE earlier_{revision}"))
+        await engine.dispose()
+        url = sa.make_url(server).set(database=f"earlier_{revision}").render_as_string(hide_password=False)
+        databases = [SharedDatabase(url) for _ in range(3)]
+        await databases[0].write(lambda connection: as_of(connection, SHARED, revision))
+        await databases[0].write(lambda connection: connection.execute(HANDED_AS_OF_OLD))
+        await asyncio.gather(*(one.prepare() for one in databases))
+        assert await databases[0].read(lambda connection: differences(connection, SHARED)) == []
+        ended = sa.select(handed.c.call_id, handed.c.ended_at > 0)
+        assert dict(await databases[0].read(lambda connection: connection.execute(ended).all())) == {
+            "1.1": None,
+            "1.2": True,
+        }
         for one in databases:
             await one.close()
 

@@ -144,7 +144,6 @@ class Member:
         """Be one of several, for ever."""
         self._part = await self._memory.part()
         self._share = Share(self._name, self._part.homes, begun=self._begun)
-        await self._memory.forget_old()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._beat())
             tasks.create_task(self._follow_share())
@@ -273,6 +272,10 @@ class Member:
                 await self._registrations.remind(rows)
                 last = (rows[-1].node, rows[-1].call_id)
             self._epoch = epoch
+        after = 0
+        while handed := await self._memory.handed(after):
+            await self._memory.ended(await self._registrations.unknown(handed.values()))
+            after = max(handed)
         after = 0
         while ended := await self._memory.ended_unknown(after):
             await self._registrations.hand_over(ended.values())

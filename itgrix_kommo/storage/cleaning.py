@@ -25,6 +25,7 @@ from itgrix_kommo.errors import StorageError
 from itgrix_kommo.storage.chronicle import DAY, LATE, days_of
 from itgrix_kommo.storage.files import CHRONICLE, JOURNAL
 from itgrix_kommo.storage.journal import ENDED, segments_of
+from itgrix_kommo.storage.memory import KEPT_FOR
 
 FIRST_AFTER = 60.0
 """Seconds after the start: then there is more urgent work."""
@@ -47,6 +48,7 @@ class Forgotten(NamedTuple):
 
     registrations: int = 0
     shared_registrations: int = 0
+    remembered: int = 0
     phones: int = 0
     recordings: int = 0
     journals: int = 0
@@ -57,14 +59,15 @@ class Forgotten(NamedTuple):
 class Rows:
     """How each table lets go of what is older than a moment (Unix s); each gives the number of rows that went.
 
-    `registrations`, and `shared` where there are several nodes, remove at most as many as they are told, and are asked
+    `registrations`, and of several nodes `shared` and `memory`, remove at most as many as they are told, and are asked
     again until it is fewer.
     """
 
     registrations: Callable[[float, int], Awaitable[int]]
-    shared: Callable[[float, int], Awaitable[int]] | None
     phones: Callable[[float], Awaitable[int]]
     recordings: Callable[[float], Awaitable[int]]
+    shared: Callable[[float, int], Awaitable[int]] | None = None
+    memory: Callable[[float, int], Awaitable[int]] | None = None
 
 
 class Cleaning:
@@ -99,11 +102,12 @@ class Cleaning:
         before = self._now() - self._days() * DAY
         registrations = await self._in_portions(self._rows.registrations, before)
         shared = await self._in_portions(self._rows.shared, before) if self._rows.shared else 0
+        memory = await self._in_portions(self._rows.memory, self._now() - KEPT_FOR) if self._rows.memory else 0
         phones = await self._some(self._rows.phones, before)
         links = None if self._link_days is None else self._now() - self._link_days * DAY
         recordings = 0 if links is None else await self._some(self._rows.recordings, links)
         journals, chronicles = await self._in_thread(lambda: (self._journals(before), self._chronicles(before)))
-        forgotten = Forgotten(registrations, shared, phones, recordings, journals, chronicles)
+        forgotten = Forgotten(registrations, shared, memory, phones, recordings, journals, chronicles)
         if any(forgotten):
             removed = {name: count for name, count in forgotten._asdict().items() if count}
             _log.info("cleaned", older_than_days=self._days(), **removed)

@@ -24,7 +24,7 @@ from itgrix_kommo.storage.database import Database, phonebook, recordings, regis
 from itgrix_kommo.storage.files import CHRONICLE, JOURNAL
 from itgrix_kommo.storage.journal import ENDED, segments_of
 from itgrix_kommo.storage.registrations import State
-from itgrix_kommo.storage.shared import SharedDatabase, claims, handed, shared_phonebook
+from itgrix_kommo.storage.shared import CLOCK, SharedDatabase, claims, handed, shared_phonebook
 
 ERASED = "erased: somebody wanted to be forgotten"
 
@@ -239,7 +239,7 @@ async def erase_shared(shared: SharedDatabase, digits: str, faceless: Callable[[
             state = State.DONE if row.state == State.DONE else State.SKIPPED
             changed = {"client": row.call_id, "call": faceless(row.call), "progress": {}, "reason": ERASED}
             update = sa.update(handed).where(handed.c.number == row.number)
-            connection.execute(update.values(state=state, version=handed.c.version + 1, **changed))
+            connection.execute(update.values(state=state, ended_at=CLOCK, version=handed.c.version + 1, **changed))
             connection.execute(sa.delete(claims).where(claims.c.client == row.client))
         return len(rows)
 

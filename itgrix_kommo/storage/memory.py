@@ -66,27 +66,38 @@ class Memory:
         await self._database.write(lambda connection: _keep(connection, rows))
 
     async def rows(self, after: tuple[str, str] = ("", "")) -> list[Remembered]:
-        """All that is remembered, a part at a time: those after this (node, call id)."""
+        """All that is remembered, a part at a time: those after this (node, call id). Older ones the others forget."""
         table = remembered
         query = (
             sa.select(table.c.row)
             .where(sa.tuple_(table.c.node, table.c.call_id) > sa.tuple_(*after))
+            .where(table.c.saved_at >= time.time() - KEPT_FOR)
             .order_by(table.c.node, table.c.call_id)
             .limit(MOST_AT_ONCE)
         )
         found = await self._database.read(lambda connection: connection.execute(query).scalars().all())
         return [Remembered(**row) for row in found]
 
-    async def forget_old(self) -> None:
-        delete = sa.delete(remembered).where(remembered.c.saved_at < time.time() - KEPT_FOR)
-        await self._database.write(lambda connection: connection.execute(delete))
+    async def forget_before(self, at: float, most: int) -> int:
+        """Remove at most so many that were saved before `at` (Unix s); how many there were."""
+        key = sa.tuple_(remembered.c.node, remembered.c.call_id)
+        old = sa.select(remembered.c.node, remembered.c.call_id).where(remembered.c.saved_at < at).limit(most)
+        delete = sa.delete(remembered).where(key.in_(old))
+        return await self._database.write(lambda connection: connection.execute(delete).rowcount)
 
     async def to_hand_over(self) -> dict[int, Remembered]:
         """Registrations of this node that wait, by their numbers here, the oldest first."""
+        return await self._of_state(State.WAITING, 0)
+
+    async def handed(self, after: int) -> dict[int, Remembered]:
+        """Those that it has handed over, and whose end it has not heard yet; whose numbers are above `after`."""
+        return await self._of_state(State.HANDED, after)
+
+    async def _of_state(self, state: State, after: int) -> dict[int, Remembered]:
         table = registrations
         query = (
             sa.select(table)
-            .where(table.c.node == self._node, table.c.state == State.WAITING)
+            .where(table.c.node == self._node, table.c.state == state, table.c.id > after)
             .order_by(table.c.id)
             .limit(MOST_AT_ONCE)
         )
@@ -125,6 +136,8 @@ class Memory:
 
     async def ended(self, rows: Collection[Remembered]) -> None:
         """What became of registrations of this node that it had handed over."""
+        if not rows:
+            return
         table = registrations
         update = (
             sa.update(table)

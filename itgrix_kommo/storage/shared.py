@@ -96,6 +96,8 @@ handed = sa.Table(
     sa.Column("epoch", sa.String(36), nullable=False),
     # Whether its node has heard how it ended.
     sa.Column("is_told", sa.Boolean, nullable=False),
+    # None while it is not over.
+    sa.Column("ended_at", sa.Double, index=True),
     sa.UniqueConstraint("node", "call_id"),
     sa.Index("handed_in_line", "state", "number"),
     sa.Index("handed_of_client", "client", "number"),

@@ -7,16 +7,19 @@ good while its node's lease lasts. Each change is made only under a claim, befor
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.gathering import Gathering
-from itgrix_kommo.storage.memory import Memory, Remembered
+from itgrix_kommo.storage.chronicle import DAY
+from itgrix_kommo.storage.memory import KEPT_FOR, Memory, Remembered
 from itgrix_kommo.storage.registrations import Line, Registration, State
-from itgrix_kommo.storage.shared import SharedDatabase, handed
+from itgrix_kommo.storage.shared import SharedDatabase
 
 MOST_CHANGES = 200
 
@@ -26,7 +29,13 @@ LOOK_AGAIN = 1.0
 MEMORY_AWAITED = 600.0
 """Seconds after an older copy of the database was put back in which every node may say what it remembers of later."""
 
-_IS_ALIVE = "n.until > extract(epoch FROM clock_timestamp())"
+LOST = (
+    "it was handed over to the nodes' database, which no longer has it: look in Kommo whether it is there, "
+    "and if not: itgrix-kommo registrations retry"
+)
+
+_NOW = "extract(epoch FROM clock_timestamp())"
+_IS_ALIVE = f"n.until > {_NOW}"
 
 _DUE = sa.text(
     f"""
@@ -71,7 +80,8 @@ _CHANGE = sa.text(
     UPDATE handed h SET
         progress = coalesce(c.progress, h.progress), state = coalesce(c.state, h.state),
         due_at = coalesce(c.due_at, h.due_at), reason = coalesce(c.reason, h.reason),
-        attempts = h.attempts + c.more_attempts, version = h.version + 1, worker = :me, is_told = false
+        attempts = h.attempts + c.more_attempts, version = h.version + 1, worker = :me, is_told = false,
+        ended_at = CASE WHEN coalesce(c.state, h.state) <> 'waiting' THEN {_NOW} END
     FROM json_to_recordset(CAST(:changes AS json))
         AS c (number int, progress json, state text, due_at float8, reason text, more_attempts int)
     WHERE h.number = c.number AND EXISTS (
@@ -91,11 +101,13 @@ _ROWS = """
 _HAND_OVER = sa.text(
     f"""
     INSERT INTO handed (node, call_id, client, state, due_at, attempts, created_at, call, progress, reason, version,
-                        worker, epoch, is_told)
-    SELECT r.*, CASE r.state WHEN 'waiting' THEN '' ELSE :me END, a.epoch, r.state <> 'waiting'
+                        worker, epoch, is_told, ended_at)
+    SELECT r.*, CASE r.state WHEN 'waiting' THEN '' ELSE :me END, a.epoch, r.state <> 'waiting',
+           CASE WHEN r.state <> 'waiting' THEN {_NOW} END
     {_ROWS} CROSS JOIN account a
     ON CONFLICT (node, call_id) DO UPDATE SET
-        state = 'waiting', due_at = excluded.due_at, attempts = 0, version = handed.version + 1, is_told = false
+        state = 'waiting', due_at = excluded.due_at, attempts = 0, version = handed.version + 1, is_told = false,
+        ended_at = NULL
     WHERE handed.state = 'failed' AND excluded.state = 'waiting'
     """
 )
@@ -103,11 +115,12 @@ _HAND_OVER = sa.text(
 _REMIND = sa.text(
     f"""
     INSERT INTO handed (node, call_id, client, state, due_at, attempts, created_at, call, progress, reason, version,
-                        worker, epoch, is_told)
-    SELECT r.*, :me, '', false {_ROWS}
+                        worker, epoch, is_told, ended_at)
+    SELECT r.*, :me, '', false, CASE WHEN r.state <> 'waiting' THEN {_NOW} END {_ROWS}
     ON CONFLICT (node, call_id) DO UPDATE SET
         state = excluded.state, due_at = excluded.due_at, attempts = excluded.attempts, progress = excluded.progress,
-        reason = excluded.reason, version = excluded.version, worker = excluded.worker, is_told = false
+        reason = excluded.reason, version = excluded.version, worker = excluded.worker, is_told = false,
+        ended_at = excluded.ended_at
     WHERE handed.version < excluded.version
     """
 )
@@ -118,8 +131,24 @@ _TO_TELL = sa.text(
 _TOLD = sa.text("UPDATE handed SET is_told = true WHERE number = :number AND version = :version")
 _REVIVE = sa.text(
     """
-    UPDATE handed SET state = 'waiting', due_at = 0, version = version + 1
+    UPDATE handed SET state = 'waiting', due_at = 0, version = version + 1, ended_at = NULL
     WHERE number = :number AND version = :version
+    """
+)
+_UNKNOWN = sa.text(
+    """
+    SELECT c.call_id FROM unnest(:calls) AS c (call_id)
+    WHERE NOT EXISTS (SELECT 1 FROM handed h WHERE h.node = :me AND h.call_id = c.call_id)
+    """
+).bindparams(sa.bindparam("calls", type_=sa.ARRAY(sa.Text)))
+_FORGET = sa.text(
+    """
+    DELETE FROM handed WHERE number IN (
+        SELECT h.number FROM handed h
+        WHERE h.ended_at < :at AND h.state IN ('done', 'skipped')
+          AND (h.node = :me AND h.is_told OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.name = h.node))
+        ORDER BY h.ended_at LIMIT :most
+    )
     """
 )
 _OF_CLIENT = sa.text(
@@ -211,6 +240,12 @@ class SharedRegistrations:
         given = [{"number": number, "version": row.version} for number, row in ended]
         await self._database.write(lambda connection: connection.execute(_TOLD, given))
 
+    async def unknown(self, rows: Collection[Remembered]) -> list[Remembered]:
+        """Of this node's those that are not here any more, as failed ones: what became of them nobody knows."""
+        given = {"me": self._node, "calls": [row.call_id for row in rows]}
+        lost = set(await self._database.read(lambda connection: connection.execute(_UNKNOWN, given).scalars().all()))
+        return [replace(row, state=State.FAILED, reason=LOST) for row in rows if row.call_id in lost]
+
     async def release(self) -> None:
         """This node works at nothing: what it held before goes free."""
         self._clients.clear()
@@ -252,15 +287,12 @@ class SharedRegistrations:
 
 
 async def forget_before(database: SharedDatabase, node: str, at: float, most: int) -> int:
-    """Remove at most so many of this node's that it knows to be over and kept before `at` (Unix s); how many."""
-    old = (
-        sa.select(handed.c.number)
-        .where(handed.c.node == node, handed.c.is_told, handed.c.state.in_([State.DONE, State.SKIPPED]))
-        .where(handed.c.created_at < at)
-        .limit(most)
-    )
-    delete = sa.delete(handed).where(handed.c.number.in_(old))
-    return await database.write(lambda connection: connection.execute(delete).rowcount)
+    """Remove at most so many that were over before `at` (Unix s), and whose node knows it or is gone; how many.
+
+    None goes while some node may still remember it as it was before.
+    """
+    given = {"me": node, "at": min(at, time.time() - KEPT_FOR - DAY), "most": most}
+    return await database.write(lambda connection: connection.execute(_FORGET, given).rowcount)
 
 
 def remembered_of(row: Mapping[Any, Any]) -> Remembered:

@@ -1,0 +1,234 @@
+"""Registrations that nodes have in common, as long as they are kept and when they are forgotten; on real PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from itgrix_kommo.kommo.shares import Share
+from itgrix_kommo.storage.chronicle import DAY
+from itgrix_kommo.storage.database import Database, remembered
+from itgrix_kommo.storage.memory import KEPT_FOR, Memory
+from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
+from itgrix_kommo.storage.shared import SharedDatabase, handed, metadata, nodes
+from itgrix_kommo.storage.shared_account import Known, SharedAccount
+from itgrix_kommo.storage.shared_registrations import SharedRegistrations, forget_before
+from tests.pbx_servers import PostgreSql, a_postgresql
+
+pytestmark = pytest.mark.xdist_group("databases")
+
+CLIENT = "+79990000001"
+
+
+class Node:
+    """What a node does between its disk and the shared database, one thing at a time."""
+
+    def __init__(self, name: str, database: Database, shared: SharedDatabase) -> None:
+        self.name = name
+        self.own = Registrations(database, name)
+        self.memory = Memory(database, name)
+        self.common = SharedRegistrations(shared, self.memory, name)
+        self._database = database
+        self._shared = shared
+        self._account = SharedAccount(shared, name, 6)
+        self._share = Share(name, begun=0.0)
+
+    async def beat(self) -> None:
+        self._share = Share(self.name, begun=0.0)
+        beat = self._share.beat(0.0, wants=1, busy=0)
+        await self._account.beat(beat, Known(0, "", 0, 0.0))
+
+    async def keep_and_hand_over(self, call_id: str) -> None:
+        await self.own.keep(NewRegistration(call_id, frozenset({call_id}), CLIENT, {"id": call_id}))
+        rows = await self.memory.to_hand_over()
+        await self.common.hand_over(rows.values())
+        await self.memory.handed_over(rows)
+
+    async def remind(self) -> None:
+        await self.common.remind(await self.memory.rows())
+
+    async def work(self, state: State = State.DONE) -> list[str]:
+        """See to what is in line; the calls that were."""
+        line = await self.common.in_line(time.time() + 1.0, limit=9)
+        for one in line.due:
+            await self.common.close(one.id, state, progress={"steps": ["wanted"]})
+        return [one.call_id for one in line.due]
+
+    async def hear(self) -> None:
+        ended = await self.common.to_tell()
+        await self.memory.ended([row for _, row in ended])
+        await self.common.told(ended)
+
+    async def forget(self, days: float) -> int:
+        return await forget_before(self._shared, self.name, time.time() - days * DAY, 200)
+
+    async def let_pass(self, seconds: float) -> None:
+        """On this node's disk: what it remembers is so much older."""
+        older = sa.update(remembered).values(saved_at=remembered.c.saved_at - seconds)
+        await self._database.write(lambda connection: connection.execute(older))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSql]:
+    with a_postgresql() as made:
+        yield made
+
+
+@pytest.fixture
+async def shared(server: PostgreSql) -> AsyncIterator[SharedDatabase]:
+    """With empty tables."""
+    database = SharedDatabase(server.address)
+    await database.prepare()
+
+    def empty(connection: sa.Connection) -> None:
+        for table in metadata.sorted_tables:
+            connection.execute(sa.delete(table))
+
+    await database.write(empty)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def pair(shared: SharedDatabase, tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
+    databases = [await Database.open(f"sqlite+aiosqlite:///{tmp_path}/{name}.db") for name in ("pbx1", "pbx2")]
+    made = [Node(f"pbx{number}", database, shared) for number, database in enumerate(databases, 1)]
+    for node in made:
+        await node.beat()
+    yield made[0], made[1]
+    for database in databases:
+        await database.close()
+
+
+async def calls_in(shared: SharedDatabase) -> dict[str, str]:
+    query = sa.select(handed.c.call_id, handed.c.state)
+    return dict(await shared.read(lambda connection: connection.execute(query).all()))
+
+
+async def let_pass(shared: SharedDatabase, days: float) -> None:
+    """Since whatever was kept or came to its end there."""
+    older = sa.update(handed).values(
+        created_at=handed.c.created_at - days * DAY, ended_at=handed.c.ended_at - days * DAY
+    )
+    await shared.write(lambda connection: connection.execute(older))
+
+
+async def away(shared: SharedDatabase, name: str) -> None:
+    lapsed = sa.update(nodes).where(nodes.c.name == name).values(until=0.0)
+    await shared.write(lambda connection: connection.execute(lapsed))
+
+
+async def leave(shared: SharedDatabase, *names: str) -> None:
+    """These are away for more than a day: the others know them no more."""
+    await shared.write(lambda connection: connection.execute(sa.delete(nodes).where(nodes.c.name.in_(names))))
+
+
+class TestForgetting:
+    async def test_what_waited_longer_than_it_is_kept_is_not_registered_twice(
+        self, pair: tuple[Node, Node], shared: SharedDatabase
+    ) -> None:
+        """The other node still remembers it as waiting, and tells so when an older copy of the database is put back."""
+        first, second = pair
+        await first.keep_and_hand_over("1.1")
+        await away(shared, "pbx1")
+        line = await second.common.in_line(time.time() + 1.0, limit=9)
+        await second.common.postpone(line.due[0].id, due_at=0.0, reason="Kommo is away")
+        await let_pass(shared, days=40)
+        await first.beat()
+        assert await first.work() == ["1.1"]
+        await first.hear()
+        assert await first.forget(days=1) == 0
+        await second.remind()
+        assert await calls_in(shared) == {"1.1": "done"}
+        assert await second.work() == []
+
+    async def test_it_goes_once_nobody_remembers_it_otherwise(
+        self, pair: tuple[Node, Node], shared: SharedDatabase
+    ) -> None:
+        first, second = pair
+        await first.keep_and_hand_over("1.1")
+        assert await first.work() == ["1.1"]
+        await let_pass(shared, days=8.5)
+        assert await first.forget(days=1) == 0  # it has not heard the end of its own call yet
+        await first.hear()
+        assert await second.forget(days=1) == 0
+        assert await first.forget(days=30) == 0
+        assert await first.forget(days=1) == 1
+        await first.let_pass(KEPT_FOR + 1.0)
+        await first.remind()
+        assert await calls_in(shared) == {}
+
+    @pytest.mark.parametrize("state", [State.WAITING, State.FAILED])
+    async def test_what_waits_or_failed_stays(
+        self, pair: tuple[Node, Node], shared: SharedDatabase, state: State
+    ) -> None:
+        first, _ = pair
+        await first.keep_and_hand_over("1.1")
+        if state is State.FAILED:
+            await first.work(State.FAILED)
+            await first.hear()
+        await let_pass(shared, days=400)
+        assert await first.forget(days=1) == 0
+        assert await calls_in(shared) == {"1.1": state}
+
+    async def test_others_forget_what_a_node_that_is_gone_never_heard_of(
+        self, pair: tuple[Node, Node], shared: SharedDatabase
+    ) -> None:
+        first, second = pair
+        await first.keep_and_hand_over("1.1")
+        await leave(shared, "pbx1")
+        assert await second.work() == ["1.1"]
+        assert await second.forget(days=1) == 0
+        await let_pass(shared, days=8.5)
+        assert await second.forget(days=1) == 1
+
+    async def test_taken_up_again_it_is_not_over(self, pair: tuple[Node, Node], shared: SharedDatabase) -> None:
+        first, _ = pair
+        await first.keep_and_hand_over("1.1")
+        await first.work()
+        await let_pass(shared, days=100)
+        await first.common.take_up_again(await first.common.to_tell())
+        assert await first.work() == ["1.1"]
+        await first.hear()
+        assert await first.forget(days=30) == 0
+
+
+class TestMemory:
+    async def test_what_is_remembered_too_long_is_not_told(
+        self, pair: tuple[Node, Node], shared: SharedDatabase
+    ) -> None:
+        """A node was away for long: the others have finished its call, and forgotten it meanwhile."""
+        first, _ = pair
+        await first.keep_and_hand_over("1.1")
+        await shared.write(lambda connection: connection.execute(sa.delete(handed)))
+        await first.let_pass(KEPT_FOR + 1.0)
+        assert await first.memory.rows() == []
+
+    async def test_it_is_forgotten_in_portions(self, pair: tuple[Node, Node]) -> None:
+        first, _ = pair
+        for number in range(5):
+            await first.keep_and_hand_over(f"1.{number}")
+        at = time.time() + 1.0
+        assert [await first.memory.forget_before(at, 2) for _ in range(4)] == [2, 2, 1, 0]
+
+    async def test_calls_that_the_others_have_forgotten_are_left_to_a_person(
+        self, pair: tuple[Node, Node], shared: SharedDatabase
+    ) -> None:
+        first, _ = pair
+        await first.keep_and_hand_over("1.1")
+        await first.keep_and_hand_over("1.2")
+        gone = sa.delete(handed).where(handed.c.call_id == "1.1")
+        await shared.write(lambda connection: connection.execute(gone))
+        number = 0
+        while handed_over := await first.memory.handed(number):
+            await first.memory.ended(await first.common.unknown(handed_over.values()))
+            number = max(handed_over)
+        lost, kept = await first.own.by_call("1.1"), await first.own.by_call("1.2")
+        assert lost is not None
+        assert kept is not None
+        assert (lost.state, kept.state) == (State.FAILED, State.HANDED)
+        assert "look in Kommo whether it is there" in lost.reason
