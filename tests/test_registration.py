@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -409,6 +410,37 @@ class TestOnce:
         assert await client.register(call) == ""
         (note,) = client.account.calls
         assert client.row["call"]["id"] == note.id
+
+    @pytest.mark.parametrize(
+        ("path", "business"), [("calls", {}), ("leads/notes", {}), ("leads/unsorted/sip", {"unsorted": True})]
+    )
+    async def test_what_was_begun_is_known_again_whatever_the_node_is_called_since(
+        self, client: Client, path: str, business: dict[str, Any]
+    ) -> None:
+        """From one PBX to several, and under another name, while an answer is lost."""
+        if path == "calls":
+            await client.add_lead(await client.add_contact())
+        client.sandbox.faults.add(Fault(effect="disconnect", method="POST", path=f"/api/v4/{path}", committed=True))
+        call, by = ended(inbound()), rules(**business)
+        with pytest.raises(KommoError):
+            await client.register(call, by)
+        assert client.row["uniq"] == call.id
+        client.now += SETTLE
+        assert await client.register(call, replace(by, node="madrid", is_one_of_several=True)) == ""
+        (note,) = client.account.calls
+        assert (note.params["uniq"], len(client.account.leads)) == (call.id, 1)
+        assert [entry.metadata["uniq"] for entry in client.account.unsorted.values()] == [call.id] * len(business)
+        assert client.row["uniq"] == call.id
+
+    async def test_what_was_not_begun_goes_by_the_name_of_its_node(self, client: Client) -> None:
+        client.sandbox.faults.add(Fault(effect="disconnect", method="GET", path="/api/v4/contacts", count=None))
+        call, by = ended(inbound()), replace(rules(unsorted=True), is_one_of_several=True)
+        with pytest.raises(KommoError):
+            await client.register(call, by)
+        client.sandbox.faults.clear()
+        assert await client.register(call, replace(by, node="madrid")) == ""
+        (entry,), (note,) = client.account.unsorted.values(), client.account.calls
+        assert {entry.source_uid, entry.metadata["uniq"], note.params["uniq"]} == {f"madrid-{call.id}"}
 
     async def test_a_crash_before_and_after_every_save_makes_nothing_twice_and_asks_nobody_twice(self) -> None:
         """The process dies at its n-th durable step, for every n; what it had asked for may be half done."""

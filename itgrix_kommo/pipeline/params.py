@@ -17,12 +17,13 @@ SOURCE = "itgrix_amo"
 
 
 class Params:
-    """For one call and the phone that is registered for it."""
+    """For one call and the phone that is registered for it; `uniq` is what it was written by before."""
 
-    def __init__(self, call: Call, phone: str, rules: Rules) -> None:
+    def __init__(self, call: Call, phone: str, rules: Rules, uniq: str = "") -> None:
         self._call = call
         self._phone = phone
         self._rules = rules
+        self._uniq = uniq or rules.uniq(call)
         self._route = rules.route(call)
 
     def full(self, entity: Entity | None = None, deal: Deal | None = None, link: str = "") -> dict[str, Any]:
@@ -91,11 +92,11 @@ class Params:
                 "link": link,
                 "phone": self._called(),
                 "service_code": SOURCE,
-                "uniq": self._rules.uniq(self._call),
+                "uniq": self._uniq,
             },
             "pipeline_id": self._route.pipeline_id,
             "source_name": SOURCE,
-            "source_uid": self._rules.uniq(self._call),
+            "source_uid": self._uniq,
         }
 
     def update(self, card_id: int, responsible_id: int) -> dict[str, Any]:

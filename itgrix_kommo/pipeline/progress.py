@@ -55,10 +55,12 @@ class Writing(BaseModel):
 class Progress(BaseModel):
     """`hooks` are the verdicts of customizations by name (None: cancelled); `steps` are those that are done.
 
-    `link` is the recording's; `link_is_due`: the call was written without it, for the file was not complete.
+    `link` is the recording's; `link_is_due`: the call was written without it, for the file was not complete. `uniq` is
+    what tells the call from all others in Kommo, from the first thing on that was written of it.
     """
 
     phone: str | None = None
+    uniq: str = ""
     hooks: dict[str, dict[str, Any] | None] = {}
     entity: Entity | None = None
     open_leads: list[Deal] | None = None

@@ -72,11 +72,12 @@ class Sheet:
 
     @property
     def uniq(self) -> str:
-        return self.rules.uniq(self.call)
+        """As it was when something was written first: by another one Kommo's cards of this call would not be found."""
+        return self.progress.uniq or self.rules.uniq(self.call)
 
     @property
     def params(self) -> Params:
-        return Params(self.call, self.phone, self.rules)
+        return Params(self.call, self.phone, self.rules, self.progress.uniq)
 
     @property
     def entity(self) -> Entity:
@@ -139,7 +140,7 @@ class Sheet:
     async def write(
         self, what: str, body: dict[str, Any], send: Callable[[dict[str, Any]], Awaitable[Outcome]]
     ) -> Added:
-        await self.save(writing=Writing(what=what, since=self.desk.now(), body=body))
+        await self.save(uniq=self.uniq, writing=Writing(what=what, since=self.desk.now(), body=body))
         _log.debug("writing", what=what, body=body)
         outcome = await send({**body, "request_id": f"{self.uniq}:{what}"})
         if isinstance(outcome, Refused) and (instead := self._without_user(body, outcome)) is not None:
