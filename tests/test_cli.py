@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import socket
@@ -121,6 +122,19 @@ class TestRegistrations:
             assert word in shown.stdout
         (row,) = json.loads(command("registrations", "list", "--json", "--config", config).stdout)
         assert (row["client"], row["state"], row["reason"]) == ("+79990000001", "failed", "Kommo refused it")
+
+    def test_what_was_handed_over_says_why_it_can_not_be_told_how_it_stands(self, config: Path) -> None:
+        asyncio.run(keep(config, ended(inbound()), State.HANDED))
+        settings = json.loads(config.read_text())
+        settings["storage"]["shared_url"] = "postgresql+asyncpg://itgrix:hidden@127.0.0.1:1/itgrix"
+        config.write_text(json.dumps(settings))
+        shown = command("registrations", "list", "--config", config)
+        assert (shown.returncode, "handed" in shown.stdout, "hidden" in shown.stdout) == (0, True, False), shown.stderr
+        (row,) = json.loads(command("registrations", "list", "--json", "--config", config).stdout)
+        assert "look after PostgreSQL" in row["reason"]
+        told = json.loads(command("calls", "show", str(row["id"]), "--json", "--config", config).stdout)
+        assert "look after PostgreSQL" in told["registration"]["reason"]
+        assert told["what_to_do"] == "it is in the nodes' database: one of them sees to it by itself"
 
     async def test_what_others_wrote_styles_and_steers_nothing(self, config: Path) -> None:
         await keep(config, ended(inbound()), State.FAILED, "no [/such] \x1b[2J field")

@@ -219,7 +219,7 @@ class Line:
         self.kept: list[int] = []
 
     async def counts(self) -> dict[State, int]:
-        return {State.WAITING: self.waiting}
+        return {State.WAITING: self.waiting // 2, State.HANDED: self.waiting - self.waiting // 2}
 
     async def horizon(self) -> float:
         return 0.0

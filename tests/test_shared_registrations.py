@@ -16,7 +16,7 @@ from itgrix_kommo.storage.memory import KEPT_FOR, Memory
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 from itgrix_kommo.storage.shared import SharedDatabase, handed, metadata, nodes
 from itgrix_kommo.storage.shared_account import Known, SharedAccount
-from itgrix_kommo.storage.shared_registrations import SharedRegistrations, forget_before
+from itgrix_kommo.storage.shared_registrations import SharedRegistrations, as_shared, forget_before
 from tests.pbx_servers import PostgreSql, a_postgresql
 
 pytestmark = pytest.mark.xdist_group("databases")
@@ -125,6 +125,27 @@ async def away(shared: SharedDatabase, name: str) -> None:
 async def leave(shared: SharedDatabase, *names: str) -> None:
     """These are away for more than a day: the others know them no more."""
     await shared.write(lambda connection: connection.execute(sa.delete(nodes).where(nodes.c.name.in_(names))))
+
+
+class TestStanding:
+    async def test_its_node_can_tell_how_its_call_stands(self, pair: tuple[Node, Node], shared: SharedDatabase) -> None:
+        first, second = pair
+        await first.keep_and_hand_over("1.1")
+        await away(shared, "pbx1")
+        line = await second.common.in_line(time.time() + 1.0, limit=9)
+        (held,) = await as_shared(shared, await first.own.latest(9))
+        assert (held.state, held.reason, held.attempts) == (State.HANDED, "the node pbx2 is at it", 0)
+        await second.common.postpone(line.due[0].id, due_at=5.0, reason="Kommo is away")
+        (late,) = await as_shared(shared, await first.own.latest(9))
+        assert (late.reason, late.attempts, late.due_at) == ("Kommo is away", 1, 5.0)
+
+    async def test_what_is_not_there_stays_as_it_is(self, pair: tuple[Node, Node], shared: SharedDatabase) -> None:
+        first, _ = pair
+        await first.keep_and_hand_over("1.1")
+        await first.own.keep(NewRegistration("1.2", frozenset({"1.2"}), CLIENT, {}, State.FAILED, "refused"))
+        await shared.write(lambda connection: connection.execute(sa.delete(handed)))
+        rows = await first.own.latest(9)
+        assert await as_shared(shared, rows) == await as_shared(None, rows) == rows
 
 
 class TestForgetting:

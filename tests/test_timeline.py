@@ -92,6 +92,7 @@ class TestWhatToDo:
             (State.SKIPPED, "something new", "nothing to do, unless"),
             (State.WAITING, "Kommo is away", "tried again at "),
             (State.WAITING, "", "within moments"),
+            (State.HANDED, "Kommo is away", "one of them sees to it by itself"),
         ],
     )
     def test_of_each_state(self, state: State, reason: str, words: str) -> None:
@@ -109,6 +110,8 @@ class TestWhatToDo:
         assert said(stopped, mended, problem, passing) == "nothing is registered at present: no PHONE field: add it"
         assert said(stopped, mended, behind=3) == "it waits its turn behind registration 3 of the same client"
         assert said(stopped, runs=False) == "the daemon does not run: systemctl start itgrix_amo"
+        handed = remedy(row(State.HANDED), [stopped], behind=None, call=None, runs=False)
+        assert handed == "nothing is registered at present: 402: pay"
 
     def test_of_calls_without_a_row(self) -> None:
         assert "numbers.internal_max_length" in remedy(None, [], behind=None, call=ended(internal()), runs=True)

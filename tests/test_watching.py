@@ -21,7 +21,7 @@ from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pipeline.intake import registration_of
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.journal import Journal
-from itgrix_kommo.storage.registrations import Registrations
+from itgrix_kommo.storage.registrations import Registrations, State
 from itgrix_kommo.web.metrics import Figures, HookRecord, Metrics
 from itgrix_kommo.web.outside import Outside
 from itgrix_kommo.web.status import Grade
@@ -208,6 +208,18 @@ class TestTroubles:
         capture = SimpleNamespace(keeping_error="", calls_held=0, calls_ended=1)
         figures = await an_outside(tmp_path, registrations, Journal(tmp_path / "journal"), capture).figures()
         assert 0.0 <= figures.oldest_waiting < 3600.0
+
+    async def test_what_the_nodes_see_to_together_waits_too(self, registrations: Registrations) -> None:
+        kept = []
+        for call in range(3):
+            new = registration_of(ended(inbound(linkedid=f"1795355557.{call}0")), plan())
+            assert new is not None
+            kept.append(await registrations.keep(new))
+        for number, state in zip(kept, (State.DONE, State.HANDED, State.WAITING), strict=True):
+            assert number is not None
+            await registrations.close(number, state)
+        handed, waiting = [row.created_at for row in await registrations.latest(2)][::-1]
+        assert (await registrations.oldest_waiting(), handed < waiting) == (handed, True)
 
 
 async def test_the_end_of_a_certificate_is_measured(tmp_path: Path) -> None:

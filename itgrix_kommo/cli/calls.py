@@ -17,7 +17,16 @@ from rich.table import Table
 
 from itgrix_kommo import config, log
 from itgrix_kommo.cli.erase import erase
-from itgrix_kommo.cli.terminal import CONFIG_PATH, ConfigOption, JsonOption, failed, finish, opened_registrations, out
+from itgrix_kommo.cli.terminal import (
+    CONFIG_PATH,
+    ConfigOption,
+    JsonOption,
+    failed,
+    finish,
+    opened_registrations,
+    opened_shared,
+    out,
+)
 from itgrix_kommo.config import Config
 from itgrix_kommo.configured import number_plan
 from itgrix_kommo.pipeline.casebook import Brief, Case, Casebook, Standing
@@ -140,7 +149,8 @@ def _moment(settings: Config, text: str, option: str) -> float:
 async def _casebook(settings: Config) -> AsyncIterator[Casebook]:
     async with opened_registrations(settings) as registrations:
         plan = number_plan(settings)
-        yield Casebook(home(settings.storage.url.get_secret_value()), registrations, plan)
+        async with opened_shared(settings) as shared:
+            yield Casebook(home(settings.storage.url.get_secret_value()), registrations, plan, shared)
 
 
 async def _cases(

@@ -34,6 +34,7 @@ from itgrix_kommo.cli.terminal import (
     err,
     finish,
     opened_registrations,
+    opened_shared,
     out,
 )
 from itgrix_kommo.cli.widget import commands as widget_commands
@@ -41,6 +42,7 @@ from itgrix_kommo.configured import number_plan
 from itgrix_kommo.errors import ItgrixError
 from itgrix_kommo.sandbox import SandboxOptions, run_sandbox
 from itgrix_kommo.storage.registrations import Registration
+from itgrix_kommo.storage.shared_registrations import as_shared
 from itgrix_kommo.storage.trace import read_trace
 from itgrix_kommo.web.entrance import allow_files
 
@@ -158,7 +160,7 @@ def registrations_list(
         out.print_json(json.dumps([_registration_facts(row) for row in rows]))
         return
     table = Table("id", "ended", "client", "direction", "result", "state", "why")
-    colours = {"done": "green", "failed": "red", "waiting": "yellow", "skipped": "dim"}
+    colours = {"done": "green", "failed": "red", "waiting": "yellow", "handed": "yellow", "skipped": "dim"}
     for row in rows:
         facts = _registration_facts(row)
         state = f"[{colours[row.state.value]}]{row.state.value}[/]"
@@ -180,8 +182,8 @@ def registrations_retry(
 
 
 async def _latest(settings: config.Config, limit: int) -> list[Registration]:
-    async with opened_registrations(settings) as registrations:
-        return await registrations.latest(limit)
+    async with opened_registrations(settings) as registrations, opened_shared(settings) as shared:
+        return await as_shared(shared, await registrations.latest(limit))
 
 
 async def _retry(settings: config.Config, number: int) -> bool:

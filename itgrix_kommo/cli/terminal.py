@@ -14,6 +14,7 @@ from rich.console import Console
 from itgrix_kommo import config
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.registrations import Registrations
+from itgrix_kommo.storage.shared import SharedDatabase
 
 T = TypeVar("T")
 
@@ -44,6 +45,18 @@ async def opened(settings: config.Config) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+@contextlib.asynccontextmanager
+async def opened_shared(settings: config.Config) -> AsyncIterator[SharedDatabase | None]:
+    """The database of several nodes, where there are several; it may be away."""
+    url = settings.storage.shared_url
+    shared = SharedDatabase(url.get_secret_value()) if url is not None else None
+    try:
+        yield shared
+    finally:
+        if shared is not None:
+            await shared.close()
 
 
 @contextlib.asynccontextmanager

@@ -36,7 +36,7 @@ LITTLE, TOO_LITTLE = 1 << 30, 128 << 20
 
 FEW_INODES: Final = 2000
 
-_STATES = ("waiting", "done", "skipped", "failed")
+_STATES = ("waiting", "handed", "done", "skipped", "failed")
 
 
 def checks(patient: Patient) -> list[Check]:

@@ -26,7 +26,9 @@ from itgrix_kommo.pipeline.timeline import ACCOUNT
 from itgrix_kommo.storage.chronicle import DAY, Line, latest, lines
 from itgrix_kommo.storage.files import CHRONICLE, JOURNAL
 from itgrix_kommo.storage.journal import read_segments, segments_of, spanning
-from itgrix_kommo.storage.registrations import Registration, Registrations, State
+from itgrix_kommo.storage.registrations import UNFINISHED, Registration, Registrations, State
+from itgrix_kommo.storage.shared import SharedDatabase
+from itgrix_kommo.storage.shared_registrations import as_shared
 from itgrix_kommo.storage.trace import Recorded
 
 ROUND_ABOUT = 60.0
@@ -76,10 +78,13 @@ class Case(NamedTuple):
 
 
 class Casebook:
-    """`files` is the daemon's directory (see `storage.files`)."""
+    """`files` is the daemon's directory (see `storage.files`), `shared` the database of several nodes."""
 
-    def __init__(self, files: Path, registrations: Registrations, plan: NumberPlan) -> None:
+    def __init__(
+        self, files: Path, registrations: Registrations, plan: NumberPlan, shared: SharedDatabase | None = None
+    ) -> None:
         self._files = files
+        self._shared = shared
         self._registrations = registrations
         self._plan = plan
 
@@ -94,7 +99,8 @@ class Casebook:
         if states:
             for part in digits or {""}:
                 rows = await self._registrations.between(since, until, states=states, client=part, limit=limit)
-                found += [_of_row(row) for row in rows if not row.call_id.endswith(EARLY)]
+                rows = await as_shared(self._shared, [row for row in rows if not row.call_id.endswith(EARLY)])
+                found += [_of_row(row) for row in rows]
         unregistered = await asyncio.to_thread(self._unregistered, since, until) if Standing.SKIPPED in wanted else []
         live = await asyncio.to_thread(self._live) if Standing.LIVE in wanted else []
         known = {one.call_id for one in found}
@@ -111,13 +117,14 @@ class Casebook:
         if row is None and "-" in name:
             row = await self._row(name.partition("-")[2])  # as Kommo has it from one of several nodes
         if row is not None:
+            (row,) = await as_shared(self._shared, [row])
             call = _call_of(row)
             ids = call.aliases if call else {row.call_id}
             early = await self._registrations.by_call(row.call_id.removesuffix(EARLY) + EARLY)
             behind = await self._registrations.before_in_line(row) if row.state is State.WAITING else None
             since, until = (call.started_at if call else row.created_at) - ROUND_ABOUT, time.time()
             told = await asyncio.to_thread(self._lines, ids, since, until)
-            if row.state is State.WAITING:
+            if row.state in UNFINISHED:
                 told = [*await asyncio.to_thread(latest, self._files / CHRONICLE, ACCOUNT, since), *told]
             return Case(row.call_id, call, row, early if early and early.id != row.id else None, behind, told)
         return await asyncio.to_thread(self._find_unregistered, name)

@@ -28,7 +28,7 @@ from itgrix_kommo.config import PbxDatabase
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pbx.cel import PbxCalls, WholeCall
 from itgrix_kommo.pipeline.intake import registration_of, why_not
-from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
+from itgrix_kommo.storage.registrations import UNFINISHED, NewRegistration, Registrations, State
 
 MOST_WAITING = 40
 """Registrations in line before history waits: a call that ends now comes after so many at most."""
@@ -182,7 +182,7 @@ class History:
         if self._line_stands or self._kept == 0 or self._kept % LOOK_AFTER:
             return
         shortest, waited = None, 0.0
-        while (waiting := (await self._registrations.counts())[State.WAITING]) >= MOST_WAITING:
+        while (waiting := await self._unfinished()) >= MOST_WAITING:
             if shortest is None or waiting < shortest:
                 shortest, waited = waiting, 0.0
             if waited >= LINE_STANDS_AFTER:
@@ -191,6 +191,10 @@ class History:
                 return
             waited += LOOK_AGAIN
             await self._sleep(LOOK_AGAIN)
+
+    async def _unfinished(self) -> int:
+        counts = await self._registrations.counts()
+        return sum(counts.get(state, 0) for state in UNFINISHED)
 
 
 class Gaps:

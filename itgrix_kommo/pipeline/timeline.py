@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from itgrix_kommo.calls.call import Call, CallType
 from itgrix_kommo.pipeline.telling import UNTOLD, Moment, Source, clock, told
 from itgrix_kommo.storage.chronicle import Line
-from itgrix_kommo.storage.registrations import Registration, State
+from itgrix_kommo.storage.registrations import UNFINISHED, Registration, State
 
 
 def timeline(call: Call | None, lines: Iterable[Line], registration: Registration | None = None) -> list[Moment]:
     """All that is known of a call, in its order. Of what is everybody's, that is shown which came while it waited."""
     lines = list(lines)
     own = [line.at for line in lines if line.call_id]
-    is_over = registration is None or registration.state is not State.WAITING
+    is_over = registration is None or registration.state not in UNFINISHED
     begins, ends = min(own, default=0.0), max(own, default=0.0) if is_over else float("inf")
     moments = [Moment(note.at, Source.PBX, note.text) for note in (call.timeline if call else ())]
     moments += [
@@ -37,27 +37,24 @@ def remedy(
     if registration is None:
         return _unregistered(call)
     match registration.state:
-        case State.DONE | State.HANDED:
-            return _SEEN_TO[registration.state]
+        case State.DONE:
+            return "it is in Kommo: nothing to do"
         case State.FAILED:
             return f"mend what it names, then: itgrix-kommo registrations retry {registration.id}"
         case State.SKIPPED:
             return _skipped(registration.reason)
         case State.WAITING:
-            if not runs:
-                return "the daemon does not run: systemctl start itgrix_amo"
-            return _waiting(registration, _stopped_by(lines), behind)
+            return _waiting(registration, lines, behind, runs=runs)
+        case State.HANDED:
+            # Whether or not this one's daemon runs.
+            return _stopped(lines) or "it is in the nodes' database: one of them sees to it by itself"
 
 
-_SEEN_TO = {
-    State.DONE: "it is in Kommo: nothing to do",
-    State.HANDED: "it is in the database that the nodes share: one of them takes it up by itself",
-}
-
-
-def _waiting(registration: Registration, stopped_by: str, behind: int | None) -> str:
-    if stopped_by:
-        return f"nothing is registered at present: {stopped_by}"
+def _waiting(registration: Registration, lines: Sequence[Line], behind: int | None, *, runs: bool) -> str:
+    if not runs:
+        return "the daemon does not run: systemctl start itgrix_amo"
+    if stopped := _stopped(lines):
+        return stopped
     if behind is not None:
         return f"it waits its turn behind registration {behind} of the same client"
     if registration.reason:
@@ -97,8 +94,8 @@ ACCOUNT = ("account_in_order", "account_problem", "registering_stopped")
 """What tells whether anything can be registered."""
 
 
-def _stopped_by(lines: Sequence[Line]) -> str:
-    """What stopped the registering and was not mended since, in the words of then."""
+def _stopped(lines: Sequence[Line]) -> str:
+    """That registering was stopped and not mended since, in the words of then; empty where it goes on."""
     words = ""
     for line in lines:
         if line.event == "account_in_order":
@@ -107,4 +104,4 @@ def _stopped_by(lines: Sequence[Line]) -> str:
             words = str(line.facts.get("error", ""))
         elif line.event == "account_problem" and line.facts.get("stops"):
             words = f"{line.facts.get('words', '')}: {line.facts.get('remedy', '')}"
-    return words
+    return words and f"nothing is registered at present: {words}"

@@ -22,6 +22,10 @@ class State(StrEnum):
     """In the database that several nodes share: there it goes on."""
 
 
+UNFINISHED = (State.WAITING, State.HANDED)
+"""Not in Kommo yet, and on its way there by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewRegistration:
     """`client` is the key by which order is kept; `call` the ended call as JSON; `reason` says why it is skipped."""
@@ -243,10 +247,10 @@ class Registrations:
         return await self._database.read(lambda connection: connection.execute(query).scalar())
 
     async def oldest_waiting(self) -> float | None:
-        """When the oldest one in line was kept, in Unix seconds; None where none waits."""
+        """When the oldest unfinished one was kept, in Unix seconds; None where there is none."""
         given = {"node": self._node}
         kept_at: float | None = await self._database.read(
-            lambda connection: connection.execute(_OLDEST_WAITING, given).scalar()
+            lambda connection: connection.execute(_OLDEST_UNFINISHED, given).scalar()
         )
         return kept_at
 
@@ -322,11 +326,16 @@ _BY_CALL = (
     .where(aliases.c.node == sa.bindparam("node"), aliases.c.alias == sa.bindparam("alias"))
 )
 _GET = sa.select(registrations).where(_HERE, _ROW)
-_OLDEST_WAITING = (
-    sa.select(registrations.c.created_at)
-    .where(_HERE, registrations.c.state == State.WAITING)
-    .order_by(registrations.c.id)
-    .limit(1)
+_OLDEST_UNFINISHED = sa.select(sa.func.min(registrations.c.created_at)).where(
+    # The first of each state by the index, however many stand behind it.
+    registrations.c.id.in_(
+        sa.union_all(
+            *(
+                sa.select(sa.func.min(registrations.c.id)).where(_HERE, registrations.c.state == state)
+                for state in UNFINISHED
+            )
+        )
+    )
 )
 _COUNTS = sa.select(registrations.c.state, sa.func.count()).where(_HERE).group_by(registrations.c.state)
 _LATEST = sa.select(registrations).where(_HERE).order_by(registrations.c.id.desc()).limit(_MOST)

@@ -141,6 +141,14 @@ _UNKNOWN = sa.text(
     WHERE NOT EXISTS (SELECT 1 FROM handed h WHERE h.node = :me AND h.call_id = c.call_id)
     """
 ).bindparams(sa.bindparam("calls", type_=sa.ARRAY(sa.Text)))
+_STANDING = sa.text(
+    f"""
+    SELECT h.call_id, h.due_at, h.attempts, h.progress, h.reason, (
+        SELECT c.node FROM claims c JOIN nodes n ON n.name = c.node WHERE c.client = h.client AND {_IS_ALIVE}
+    ) AS held_by
+    FROM handed h WHERE h.node = :node AND h.call_id = ANY(:calls)
+    """  # noqa: S608
+).bindparams(sa.bindparam("calls", type_=sa.ARRAY(sa.Text)))
 _FORGET = sa.text(
     """
     DELETE FROM handed WHERE number IN (
@@ -293,6 +301,25 @@ async def forget_before(database: SharedDatabase, node: str, at: float, most: in
     """
     given = {"me": node, "at": min(at, time.time() - KEPT_FOR - DAY), "most": most}
     return await database.write(lambda connection: connection.execute(_FORGET, given).rowcount)
+
+
+async def as_shared(database: SharedDatabase | None, rows: Sequence[Registration]) -> list[Registration]:
+    """One node's own rows; those that it handed over say how they stand there now, or why that can't be told."""
+    gone = [row for row in rows if row.state is State.HANDED]
+    if database is None or not gone:
+        return list(rows)
+    given = {"node": gone[0].node, "calls": [row.call_id for row in gone]}
+    try:
+        found = await database.read(lambda connection: connection.execute(_STANDING, given).mappings().all())
+    except StorageError as error:
+        return [replace(row, reason=str(error)) if row.state is State.HANDED else row for row in rows]
+    standing = {row["call_id"]: row for row in found}
+    return [_standing(row, standing[row.call_id]) if row.call_id in standing else row for row in rows]
+
+
+def _standing(row: Registration, now: Mapping[Any, Any]) -> Registration:
+    reason = now["reason"] or (f"the node {now['held_by']} is at it" if now["held_by"] else "")
+    return replace(row, due_at=now["due_at"], attempts=now["attempts"], progress=now["progress"], reason=reason)
 
 
 def remembered_of(row: Mapping[Any, Any]) -> Remembered:
