@@ -54,7 +54,8 @@ class ScriptedTransport(Transport):
         query: dict[str, list[str]] = {}
         for key, value in params:
             query.setdefault(key, []).append(value)
-        self.asked.append(Asked(f"{method} {path}", query, body, priority))
+        made = body() if callable(body) else body
+        self.asked.append(Asked(f"{method} {path}", query, made, priority))
         answer = self.answers.pop(0)
         if isinstance(answer, KommoError):
             raise answer

@@ -15,7 +15,7 @@ from itgrix_kommo.errors import KommoError, KommoRejected, KommoUnreachable
 from itgrix_kommo.kommo.answers import faults_by_item, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 MOST_ITEMS = 50
 """Kommo takes 250 and recommends 50: heavier lists end in 504."""
@@ -23,6 +23,8 @@ MOST_ITEMS = 50
 _PLURALS = {"contact": "contacts", "company": "companies", "lead": "leads", "customer": "customers"}
 
 Body: TypeAlias = "Mapping[str, object]"
+IsAwaited: TypeAlias = "Callable[[int], bool]"
+"""Whether anybody still waits for what becomes of the item at this place of a list."""
 
 
 @dataclass(frozen=True, slots=True)

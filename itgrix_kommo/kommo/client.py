@@ -32,7 +32,7 @@ from itgrix_kommo.kommo.retry import READS, Strategy
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 
-    from itgrix_kommo.kommo.batches import Body, Outcome
+    from itgrix_kommo.kommo.batches import Body, IsAwaited, Outcome
     from itgrix_kommo.kommo.transport import Transport
 
 EntityType: TypeAlias = Literal["contacts", "companies", "leads", "customers"]
@@ -72,8 +72,8 @@ class KommoClient:
     """Reads are retried for some seconds, by `retry`; of writes the outcome is told item by item, see `Exchange.write`.
 
     Everything raises KommoError, except that batch writes tell the error as the outcome of the items concerned.
-    `priority` is the place in the account's queue, see `limiter.Priority`. `region` ("NO") is the country whose numbers
-    come without a country code; the account's own where none is given.
+    `priority` is the place in the account's queue, see `limiter.Priority`; `is_awaited` is asked before a list goes.
+    `region` ("NO") is the country whose numbers come without a country code; the account's own where none is given.
     """
 
     def __init__(
@@ -153,22 +153,36 @@ class KommoClient:
             yield many(Contact, answer, noun) if noun == "contacts" else many(Company, answer, noun)
 
     async def create_contacts(
-        self, bodies: Sequence[Body], *, priority: Priority = Priority.REGISTRATION
+        self,
+        bodies: Sequence[Body],
+        *,
+        priority: Priority = Priority.REGISTRATION,
+        is_awaited: IsAwaited | None = None,
     ) -> list[Outcome]:
         """One outcome per body, in order. Kommo looks for no duplicates here."""
-        return await self._exchange.write("POST", "/api/v4/contacts", "contacts", bodies, priority)
+        return await self._exchange.write(
+            "POST", "/api/v4/contacts", "contacts", bodies, priority, is_awaited=is_awaited
+        )
 
     async def update_contacts(
-        self, bodies: Sequence[Body], *, priority: Priority = Priority.REGISTRATION
+        self,
+        bodies: Sequence[Body],
+        *,
+        priority: Priority = Priority.REGISTRATION,
+        is_awaited: IsAwaited | None = None,
     ) -> list[Outcome]:
         """Each body holds the `id` and what shall change: a field that is named is replaced with all its values."""
-        return await self._update("contacts", bodies, priority)
+        return await self._update("contacts", bodies, priority, is_awaited)
 
     async def update_companies(
-        self, bodies: Sequence[Body], *, priority: Priority = Priority.REGISTRATION
+        self,
+        bodies: Sequence[Body],
+        *,
+        priority: Priority = Priority.REGISTRATION,
+        is_awaited: IsAwaited | None = None,
     ) -> list[Outcome]:
         """As `update_contacts`."""
-        return await self._update("companies", bodies, priority)
+        return await self._update("companies", bodies, priority, is_awaited)
 
     # Leads
 
@@ -190,16 +204,24 @@ class KommoClient:
         return [lead for lead in leads if lead.is_open and lead.status_id not in unsorted]
 
     async def create_leads(
-        self, bodies: Sequence[Body], *, priority: Priority = Priority.REGISTRATION
+        self,
+        bodies: Sequence[Body],
+        *,
+        priority: Priority = Priority.REGISTRATION,
+        is_awaited: IsAwaited | None = None,
     ) -> list[Outcome]:
         """One outcome per body, in order; contacts under ``_embedded`` are tied to the lead at once."""
-        return await self._exchange.write("POST", "/api/v4/leads", "leads", bodies, priority)
+        return await self._exchange.write("POST", "/api/v4/leads", "leads", bodies, priority, is_awaited=is_awaited)
 
     async def update_leads(
-        self, bodies: Sequence[Body], *, priority: Priority = Priority.REGISTRATION
+        self,
+        bodies: Sequence[Body],
+        *,
+        priority: Priority = Priority.REGISTRATION,
+        is_awaited: IsAwaited | None = None,
     ) -> list[Outcome]:
         """Each body holds the `id` and what shall change."""
-        return await self._update("leads", bodies, priority)
+        return await self._update("leads", bodies, priority, is_awaited)
 
     async def link_leads(
         self, pairs: Iterable[tuple[int, int]], *, priority: Priority = Priority.REGISTRATION
@@ -212,18 +234,31 @@ class KommoClient:
 
     # Calls
 
-    async def add_calls(self, bodies: Sequence[Body], *, priority: Priority = Priority.REGISTRATION) -> list[Outcome]:
+    async def add_calls(
+        self,
+        bodies: Sequence[Body],
+        *,
+        priority: Priority = Priority.REGISTRATION,
+        is_awaited: IsAwaited | None = None,
+    ) -> list[Outcome]:
         """One outcome per body, in order: Added with the card that Kommo chose, Refused 263 where nobody has the phone.
 
         Kommo takes the same `uniq` twice and makes two calls of it.
         """
-        return await self._exchange.write("POST", "/api/v4/calls", "calls", bodies, priority)
+        return await self._exchange.write("POST", "/api/v4/calls", "calls", bodies, priority, is_awaited=is_awaited)
 
     async def add_call_notes(
-        self, entity_type: EntityType, bodies: Sequence[Body], *, priority: Priority = Priority.REGISTRATION
+        self,
+        entity_type: EntityType,
+        bodies: Sequence[Body],
+        *,
+        priority: Priority = Priority.REGISTRATION,
+        is_awaited: IsAwaited | None = None,
     ) -> list[Outcome]:
         """Calls written on chosen cards: each body holds `entity_id`, `note_type` and `params`."""
-        return await self._exchange.write("POST", f"/api/v4/{entity_type}/notes", "notes", bodies, priority)
+        return await self._exchange.write(
+            "POST", f"/api/v4/{entity_type}/notes", "notes", bodies, priority, is_awaited=is_awaited
+        )
 
     async def update_call_notes(
         self, entity_type: EntityType, bodies: Sequence[Body], *, priority: Priority = Priority.REGISTRATION
@@ -253,9 +288,13 @@ class KommoClient:
     # Tasks
 
     async def create_tasks(
-        self, bodies: Sequence[Body], *, priority: Priority = Priority.REGISTRATION
+        self,
+        bodies: Sequence[Body],
+        *,
+        priority: Priority = Priority.REGISTRATION,
+        is_awaited: IsAwaited | None = None,
     ) -> list[Outcome]:
-        return await self._exchange.write("POST", "/api/v4/tasks", "tasks", bodies, priority)
+        return await self._exchange.write("POST", "/api/v4/tasks", "tasks", bodies, priority, is_awaited=is_awaited)
 
     async def complete_tasks(
         self, task_ids: Iterable[int], result: str, *, priority: Priority = Priority.REGISTRATION
@@ -291,10 +330,16 @@ class KommoClient:
     # Incoming leads
 
     async def create_unsorted(
-        self, bodies: Sequence[Body], *, priority: Priority = Priority.REGISTRATION
+        self,
+        bodies: Sequence[Body],
+        *,
+        priority: Priority = Priority.REGISTRATION,
+        is_awaited: IsAwaited | None = None,
     ) -> list[Outcome]:
         """Calls among the incoming leads, each with the lead and contact that it hides: Added has the `uid`."""
-        return await self._exchange.write("POST", "/api/v4/leads/unsorted/sip", "unsorted", bodies, priority)
+        return await self._exchange.write(
+            "POST", "/api/v4/leads/unsorted/sip", "unsorted", bodies, priority, is_awaited=is_awaited
+        )
 
     async def recent_unsorted(self, since: float, *, priority: Priority = Priority.REGISTRATION) -> list[Unsorted]:
         """The calls that wait among the incoming leads, the youngest first, back to those of `since` (Unix s).
@@ -394,7 +439,10 @@ class KommoClient:
     ) -> list[M]:
         return await self._exchange.items(model, path, noun, [*query, ("limit", str(PAGE))], priority, most=most)
 
-    async def _update(self, noun: str, bodies: Sequence[Body], priority: Priority) -> list[Outcome]:
+    async def _update(
+        self, noun: str, bodies: Sequence[Body], priority: Priority, is_awaited: IsAwaited | None = None
+    ) -> list[Outcome]:
+        name = noun.rpartition("/")[2]
         return await self._exchange.write(
-            "PATCH", f"/api/v4/{noun}", noun.rpartition("/")[2], bodies, priority, is_repeatable=True
+            "PATCH", f"/api/v4/{noun}", name, bodies, priority, is_repeatable=True, is_awaited=is_awaited
         )

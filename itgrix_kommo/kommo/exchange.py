@@ -13,7 +13,9 @@ from itgrix_kommo.kommo.batches import (
     MOST_ITEMS,
     Batch,
     Body,
+    IsAwaited,
     Outcome,
+    Unanswered,
     gather,
     halves,
     settle,
@@ -36,6 +38,24 @@ Query: TypeAlias = "Sequence[tuple[str, str]]"
 M = TypeVar("M", bound=BaseModel)
 
 _log = structlog.get_logger(__name__)
+
+
+class _NobodyWaits(Exception):
+    """Everybody whose items these are has gone."""
+
+
+class _Load:
+    """What goes out of a batch, in the moment it may: nothing of those who have gone meanwhile."""
+
+    def __init__(self, batch: Batch, is_awaited: Callable[[str], bool]) -> None:
+        self.batch = batch
+        self._is_awaited = is_awaited
+
+    def __call__(self) -> list[Body]:
+        self.batch = self.batch.only([request_id for request_id in self.batch.items if self._is_awaited(request_id)])
+        if not self.batch.items:
+            raise _NobodyWaits
+        return self.batch.body
 
 
 class Exchange:
@@ -91,8 +111,11 @@ class Exchange:
         *,
         is_repeatable: bool = False,
         is_named: bool = True,
+        is_awaited: IsAwaited | None = None,
     ) -> list[Outcome]:
         """One outcome per body, in order.
+
+        What nobody waits for any more when its turn comes is not sent, and no request is made where nothing is left.
 
         A refused batch is taken apart until each culprit is named and all others are written. A batch that was too
         heavy (504) may have been written in part: only what does no harm twice (`is_repeatable`) goes again at once,
@@ -103,33 +126,40 @@ class Exchange:
         whole = gather(bodies, is_named=is_named)
         waiting = deque(whole.in_parts(self._most.get(path, MOST_ITEMS)))
         known: dict[str, Outcome] = {}
+        places = {request_id: place for place, request_id in enumerate(whole.items)}
         while waiting:
-            batch = waiting.popleft()
+            load = _Load(waiting.popleft(), lambda one: is_awaited is None or is_awaited(places[one]))
             again: list[Batch] = []
             try:
-                answer = await self._transport.request(method, path, body=batch.body, priority=priority)
+                answer = await self._transport.request(method, path, body=load, priority=priority)
+            except _NobodyWaits:
+                continue
             except (KommoRejected, KommoNotFound) as error:  # concerns this batch alone
+                batch = load.batch
                 outcomes = settle_rejected(request, noun, batch, error)
                 again = to_send_again(batch, outcomes)
             except KommoTooHeavy as error:
+                batch = load.batch
                 outcomes = settle_failed(batch, error)
                 most = self._most[path] = max(1, len(batch.items) // 2)
                 waiting = deque(part for one in waiting for part in one.in_parts(most))
                 if len(batch.items) > 1 and (is_repeatable or not error.may_have_happened):
                     again = halves(batch)
             except KommoError as error:  # concerns whatever would follow, too
-                outcomes = settle_failed(batch, error)
+                outcomes = settle_failed(load.batch, error)
                 not_sent = KommoUnreachable(f"{request} was not sent: the items before these failed with: {error}")
                 for rest in waiting:
                     outcomes += settle_failed(rest, not_sent)
                 waiting.clear()
             else:
+                batch = load.batch
                 outcomes = settle(request, noun, batch, answer.body)
                 if len(batch.items) >= self._most.get(path, MOST_ITEMS):
                     self._most[path] = min(MOST_ITEMS, len(batch.items) + 1)
             known.update((outcome.request_id, outcome) for outcome in outcomes)
             waiting.extendleft(reversed(again))
-        return [known[request_id] for request_id in whole.items]
+        withdrawn = KommoUnreachable(f"{request} was not sent: nobody waits for it any more")
+        return [known.get(request_id, Unanswered(request_id, withdrawn)) for request_id in whole.items]
 
 
 def one(model: type[M], answer: Answer) -> M:

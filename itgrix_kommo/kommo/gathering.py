@@ -5,13 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextvars import Context
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+
+
+class Round(list[Q]):
+    """The questions of one round."""
+
+    def __init__(self, questions: Iterable[Q], turns: Sequence[asyncio.Future[Any]]) -> None:
+        super().__init__(questions)
+        self._turns = turns
+
+    def is_awaited(self, place: int) -> bool:
+        """Whether who asked the question at this place still waits for its answer."""
+        return not self._turns[place].done()
 
 
 class Gathering(Generic[Q, A]):
@@ -20,14 +32,14 @@ class Gathering(Generic[Q, A]):
     `answer` gets up to `most` questions and gives an answer for each, in order; what it raises, all of them get.
     """
 
-    def __init__(self, answer: Callable[[list[Q]], Awaitable[Sequence[A]]], *, most: int) -> None:
+    def __init__(self, answer: Callable[[Round[Q]], Awaitable[Sequence[A]]], *, most: int) -> None:
         self._answer = answer
         self._most = most
         self._waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
         self._rounds: asyncio.Task[None] | None = None
 
     async def ask(self, question: Q) -> A:
-        """The answer to one question. Who gives up before its round has begun is not asked for."""
+        """The answer to one question. Who gives up before its round has begun is not asked for; later, see `Round`."""
         turn: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, turn))
         if self._rounds is None:
@@ -47,7 +59,7 @@ class Gathering(Generic[Q, A]):
 
     async def _serve(self, asked: list[tuple[Q, asyncio.Future[A]]]) -> None:
         try:
-            answers = await self._answer([question for question, _ in asked])
+            answers = await self._answer(Round((question for question, _ in asked), [turn for _, turn in asked]))
             served = list(zip((turn for _, turn in asked), answers, strict=True))
         except Exception as error:  # noqa: BLE001 (it is theirs who asked)
             for _, turn in asked:

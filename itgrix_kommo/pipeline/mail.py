@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
-from itgrix_kommo.kommo.batches import MOST_ITEMS, Outcome
+from itgrix_kommo.kommo.batches import MOST_ITEMS, IsAwaited, Outcome
 from itgrix_kommo.kommo.client import KommoClient
-from itgrix_kommo.kommo.gathering import Gathering
+from itgrix_kommo.kommo.gathering import Gathering, Round
 
 Body: TypeAlias = Mapping[str, Any]
 Post: TypeAlias = Callable[[Body], Awaitable[Outcome]]
-"""Sends one item, in company, and tells what became of it."""
+"""Sends one item, in company, and tells what became of it; for who is cancelled before it goes out nothing is sent."""
+
+
+class _Send(Protocol):
+    def __call__(self, bodies: Sequence[Body], /, *, is_awaited: IsAwaited) -> Awaitable[list[Outcome]]: ...
 
 
 class Mail:
     """A box for each kind of thing that a registration writes."""
 
     def __init__(self, client: KommoClient) -> None:
-        def box(send: Callable[[list[Body]], Awaitable[list[Outcome]]]) -> Post:
-            return Gathering[Body, Outcome](send, most=MOST_ITEMS).ask
+        def box(send: _Send) -> Post:
+            def answer(bodies: Round[Body]) -> Awaitable[list[Outcome]]:
+                return send(bodies, is_awaited=bodies.is_awaited)
+
+            return Gathering[Body, Outcome](answer, most=MOST_ITEMS).ask
 
         self.contacts = box(client.create_contacts)
         self.leads = box(client.create_leads)
@@ -27,9 +35,9 @@ class Mail:
         self.calls = box(client.add_calls)
         self.tasks = box(client.create_tasks)
         self._notes = {
-            "contacts": box(lambda bodies: client.add_call_notes("contacts", bodies)),
-            "companies": box(lambda bodies: client.add_call_notes("companies", bodies)),
-            "leads": box(lambda bodies: client.add_call_notes("leads", bodies)),
+            "contacts": box(partial(client.add_call_notes, "contacts")),
+            "companies": box(partial(client.add_call_notes, "companies")),
+            "leads": box(partial(client.add_call_notes, "leads")),
         }
         self._updates = {
             "contacts": box(client.update_contacts),
