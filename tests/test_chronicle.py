@@ -127,6 +127,20 @@ class TestReading:
         assert [line.at for line in lines(tmp_path, at - 1, NOON, about={"1.1"})] == [at, at]
         assert [line.call_id for line in lines(tmp_path, 0.0, NOON, events={"b"})] == ["1.1"]
 
+    def test_days_after_the_last_line_are_not_looked_at(self, tmp_path: Path) -> None:
+        at = NOON - 3 * DAY
+        chronicle = Chronicle(tmp_path, now=lambda: at)
+        for event in ("a", "registration_closed"):
+            chronicle.hear("info", {"event": event, "call_id": "1.1"})
+            chronicle.flush()
+            at += DAY
+        chronicle.close()
+        (tmp_path / "2026-11-22.jsonl.gz").write_bytes(b"whoever reads this complains")
+        found = lines(tmp_path, 0.0, 2e9, about={"1.1"}, is_last=lambda line: line.event == "registration_closed")
+        with capture_logs() as logs:
+            assert [line.event for line in found] == ["a", "registration_closed"]
+        assert not logs
+
     def test_damaged_lines_and_files_cost_only_themselves(self, tmp_path: Path) -> None:
         good = '{"at": 1795348800.0, "call_id": "1.1", "event": "a"}'
         bad = ['{"at": "x", "call_id": "1.1", "event": "a"}', '["1.1"]', '{"call_id": "1.1"', '"1.1"', "    "]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,7 +124,7 @@ class Casebook:
             early = await self._registrations.by_call(row.call_id.removesuffix(EARLY) + EARLY)
             behind = await self._registrations.before_in_line(row) if row.state is State.WAITING else None
             since, until = (call.started_at if call else row.created_at) - ROUND_ABOUT, time.time()
-            told = await asyncio.to_thread(self._lines, ids, since, until)
+            told = await asyncio.to_thread(self._lines, ids, since, until, partial(_closes, row))
             if row.state in UNFINISHED:
                 told = [*await asyncio.to_thread(latest, self._files / CHRONICLE, ACCOUNT, since), *told]
             return Case(row.call_id, call, row, early if early and early.id != row.id else None, behind, told)
@@ -148,9 +149,11 @@ class Casebook:
             return await self._registrations.get(int(name))
         return await self._registrations.by_call(name)
 
-    def _lines(self, ids: Collection[str], since: float, until: float) -> list[Line]:
+    def _lines(
+        self, ids: Collection[str], since: float, until: float, is_last: Callable[[Line], bool] = lambda _: False
+    ) -> list[Line]:
         about = {*ids, *(one + EARLY for one in ids)}
-        return list(lines(self._files / CHRONICLE, since, until, about=about))
+        return list(lines(self._files / CHRONICLE, since, until, about=about, is_last=is_last))
 
     def _unregistered(self, since: float, until: float) -> list[Brief]:
         """Calls without a row are told once, at their end."""
@@ -198,6 +201,12 @@ def _values(frame: bytes) -> Iterator[bytes]:
 def _took_part(digits: Collection[str], brief: Brief) -> bool:
     numbers = [re.sub(r"\D+", "", number) for number in brief.parties.split()]
     return not digits or any(part in number for part in digits for number in numbers)
+
+
+def _closes(row: Registration, line: Line) -> bool:
+    """Whether nothing comes after this line: what failed may be tried again months later."""
+    is_over = row.state in {State.DONE, State.SKIPPED} and line.facts.get("state") == row.state
+    return is_over and (line.event, line.call_id) == ("registration_closed", row.call_id)
 
 
 def _call_of(row: Registration) -> Call | None:

@@ -155,22 +155,32 @@ def days_of(directory: Path) -> list[tuple[float, Path]]:
 
 
 def lines(
-    directory: Path, since: float, until: float, *, about: Collection[str] = (), events: Collection[str] = ()
+    directory: Path,
+    since: float,
+    until: float,
+    *,
+    about: Collection[str] = (),
+    events: Collection[str] = (),
+    is_last: Callable[[Line], bool] = lambda _: False,
 ) -> Iterator[Line]:
     """Lines between the two (Unix seconds), in their order: those of the calls `about`, and everybody's; or `events`.
 
-    What can't be read is left out.
+    What can't be read is left out. Days after the one with a line that `is_last` are not looked at.
     """
     wanted = [json.dumps(call_id).encode() for call_id in (*about, "")] if about else []
     wanted += [json.dumps(event).encode() for event in events]
     for begins, path in days_of(directory):
         if begins + DAY < since or begins > until + LATE:
             continue
+        has_last = False
         for text in _text_of(path).splitlines():
             if any(one in text for one in wanted):
                 line = _line(text)
                 if line is not None and since <= line.at <= until and _is_wanted(line, about, events):
+                    has_last = has_last or is_last(line)
                     yield line
+        if has_last:
+            return
 
 
 def latest(directory: Path, events: Collection[str], until: float) -> list[Line]:
