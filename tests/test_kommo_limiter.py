@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itgrix_kommo.kommo.limiter import JITTER, MOST_PER_SECOND, WINDOW, Limiter, Priority
+from itgrix_kommo.kommo.limiter import JITTER, MOST_PER_SECOND, USED_WITHIN, WINDOW, Lapsed, Limiter, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -127,11 +127,12 @@ class TestPace:
         async def scene() -> None:
             limiter = Limiter(3)
             limiter.resize(3, good_for=1.0)
+            assert not limiter.has_lapsed
             waiting = [asyncio.create_task(exchange(limiter)) for _ in range(6)]
             await asyncio.sleep(0.5)
             limiter.resize(3, good_for=0.4)  # the process stands still then, while others take two of the slots
             await asyncio.sleep(30)
-            assert (limiter.held, limiter.waiting) == (0, 3)
+            assert (limiter.held, limiter.waiting, limiter.has_lapsed) == (0, 3, True)
             limiter.resize(1, good_for=60.0)
             limiter.resize(1, good_for=60.0)
             assert await asyncio.gather(*waiting) == pytest.approx([0, 0, 0, 30.5, 31.5, 32.5])
@@ -161,7 +162,7 @@ class TestPace:
             st.tuples(
                 st.floats(0, 4),  # asked for at
                 st.sampled_from(Priority),
-                st.floats(0, 3),  # time to connect
+                st.floats(0, 2 * USED_WITHIN),  # time to connect, or to stand still
                 st.floats(0, 3),  # round trip
                 st.floats(0, 1),  # at which part of the way there Kommo counts
                 st.one_of(st.none(), st.floats(0, 4)),  # given up after
@@ -189,6 +190,10 @@ class TestPace:
                 if limiter.pause > 0:
                     granted_in_pause.append(now())
                 await asyncio.sleep(connect)
+                if connect > USED_WITHIN:
+                    with pytest.raises(Lapsed):
+                        slot.sent()
+                    await slot.again()
                 slot.sent()
                 arrivals.append(now() + min(trip * part, JITTER))
                 await asyncio.sleep(trip)
@@ -209,6 +214,80 @@ class TestPace:
         play(scene())
         assert granted_in_pause == []
         assert not arrivals or most_in_a_second(arrivals) <= per_second
+
+
+class TestLapsing:
+    def test_a_slot_that_was_not_used_in_time_is_not_used_any_more(self) -> None:
+        async def scene() -> None:
+            limiter = Limiter(1)
+            limiter.resize(1, good_for=1.0)
+            async with limiter.slot(Priority.LIVE) as slot:
+                await asyncio.sleep(30)  # the process stands still, and another has the slot now
+                with pytest.raises(Lapsed):
+                    slot.sent()
+                assert not slot.was_sent
+                limiter.resize(0)
+                again = asyncio.create_task(slot.again())
+                await asyncio.sleep(10)
+                assert (limiter.held, limiter.waiting) == (0, 1)
+                limiter.resize(1)
+                await again
+                slot.sent()
+                assert (now(), slot.was_sent) == (40, True)
+
+        play(scene())
+
+    def test_up_to_then_it_is(self) -> None:
+        async def scene() -> None:
+            async with Limiter(1).slot(Priority.LIVE) as slot:
+                await asyncio.sleep(USED_WITHIN)
+                slot.sent()
+
+        play(scene())
+
+    def test_its_request_waits_at_its_old_place(self) -> None:
+        async def scene() -> None:
+            limiter = Limiter(1)
+            served: list[str] = []
+
+            async def request(name: str, priority: Priority) -> None:
+                await exchange(limiter, priority)
+                served.append(name)
+
+            async with limiter.slot(Priority.REGISTRATION) as slot:
+                others = [
+                    asyncio.create_task(request("later", Priority.REGISTRATION)),
+                    asyncio.create_task(request("less urgent", Priority.BACKFILL)),
+                    asyncio.create_task(request("more urgent", Priority.LIVE)),
+                ]
+                await asyncio.sleep(30)
+                await slot.again()
+                slot.sent()
+                served.append("lapsed")
+            await asyncio.gather(*others)
+            assert served == ["more urgent", "lapsed", "later", "less urgent"]
+
+        play(scene())
+
+    def test_who_is_cancelled_while_waiting_anew_takes_no_slot_along(self) -> None:
+        async def scene() -> None:
+            limiter = Limiter(1)
+
+            async def lapse() -> None:
+                async with limiter.slot(Priority.LIVE) as slot:
+                    await asyncio.sleep(30)
+                    limiter.resize(0)
+                    await slot.again()
+
+            lapsed = asyncio.create_task(lapse())
+            await asyncio.sleep(31)
+            lapsed.cancel()
+            await asyncio.wait([lapsed])
+            assert (lapsed.cancelled(), limiter.held, limiter.waiting) == (True, 0, 0)
+            limiter.resize(1)
+            assert await exchange(limiter) == 31
+
+        play(scene())
 
 
 class TestOrder:

@@ -33,7 +33,7 @@ from itgrix_kommo.kommo.limiter import Limiter, Priority
 from itgrix_kommo.kommo.transport import MOST_BYTES, LongLivedToken, TokenSource, Transport, encode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 TOKEN = "eyJ0b2tlbi1vZi10aGUtdGVzdA"
 HANG, CLOSE = b"hang", b"close"
@@ -352,6 +352,72 @@ class TestNoAnswer:
                 async with asyncio.timeout(0.05):
                     await get(transport)
             assert (await get(transport)).status == 204
+
+
+class StoppableClock:
+    """The loop's; `passed` are the seconds for which the process stood still."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.passed = 0.0
+
+    def time(self) -> float:
+        return self.loop.time() + self.passed
+
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> asyncio.TimerHandle:
+        return self.loop.call_later(delay, callback)
+
+
+class TestStandingStill:
+    @pytest.mark.parametrize("is_connected", [False, True])
+    async def test_what_was_about_to_go_out_waits_until_it_may_again(
+        self, server: ScriptedServer, *, is_connected: bool
+    ) -> None:
+        """It was granted a slot; then the process stood still, until another node had it."""
+        clock = StoppableClock()
+        limiter = Limiter(2, clock=clock)
+        made: list[str] = []
+
+        def body() -> object:
+            made.append("body")
+            if len(made) == 1:
+                clock.passed += 30.0
+            return list(made)
+
+        async with Transport(server.url, LongLivedToken(TOKEN), limiter) as transport:
+            if is_connected:
+                server.replies = [reply(204)]
+                await get(transport)
+                server.received.clear()
+            limiter.resize(2, good_for=10.0)
+            asked = asyncio.create_task(post(transport, body))
+            while not made or not limiter.waiting:
+                await asyncio.sleep(0)
+                assert not asked.done()
+            assert limiter.has_lapsed
+            server.replies = [reply(200, {})]
+            limiter.resize(2, good_for=10.0)
+            assert (await asked).status == 200
+        (got,) = server.received
+        assert json.loads(got.body) == ["body", "body"], "made anew when it might go out"
+
+    async def test_who_gives_up_meanwhile_has_sent_nothing(self, server: ScriptedServer) -> None:
+        clock = StoppableClock()
+        limiter = Limiter(1, clock=clock)
+
+        def body() -> object:
+            clock.passed += 30.0
+            limiter.resize(0)
+            return []
+
+        async with Transport(server.url, LongLivedToken(TOKEN), limiter) as transport:
+            asked = asyncio.create_task(post(transport, body))
+            while not clock.passed or not limiter.waiting:
+                await asyncio.sleep(0)
+            asked.cancel()
+            await asyncio.wait([asked])
+            assert (asked.cancelled(), limiter.held, limiter.waiting) == (True, 0, 0)
+        assert not server.received
 
 
 class TestOverload:

@@ -9,6 +9,11 @@ held `JITTER` + 1 s after sending at most: the way to Kommo is that much slower 
 if a packet was lost twice in a row. While a connection is still being made nothing was sent and nothing counted: the
 slot stays held, and comes back whole if the request is given up.
 
+A slot that was not used within `USED_WITHIN` is not used any more: who stood still in between (a stopped process, a
+host that swaps) would send in the right of before, while the slot is another node's, and maybe its work too. What
+remains is to stand still in the moment between that look at the clock and the kernel's taking the bytes, which Kommo
+has no means to see: it takes no number by which the later of two could be refused.
+
 Priorities are strict: a waiting live request goes before every registration, a registration before every backfill;
 within one priority the first come is the first served. There is no ageing: a flood of live requests starves backfill
 for as long as it lasts, because backfill has time and a caller on the line has not.
@@ -25,13 +30,16 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 WINDOW = 1.0
 """The second in which Kommo counts."""
 
 JITTER = 0.5
 """How much later (s) one request may arrive than another sent together with it: TCP resends after 0.2 s, then 0.4 s."""
+
+USED_WITHIN = 5.5
+"""Seconds after its grant within which a slot is used or not at all: a connection takes 5 s at most."""
 
 MOST_PER_SECOND = 7
 """Kommo's own limit; whoever breaks it repeatedly is blocked until support lifts it."""
@@ -57,20 +65,38 @@ class Clock(Protocol):
     def call_later(self, delay: float, callback: Callable[[], object], /) -> Timer: ...
 
 
+class Lapsed(Exception):
+    """The slot was granted too long ago. Nothing was sent."""
+
+
 class Slot:
     """The right to send one request now. Tell it when the request leaves: before that it can be given back whole."""
 
-    __slots__ = ("_on_sent", "free_at", "was_sent")
+    __slots__ = ("_on_sent", "_take_turn", "arrival", "free_at", "granted_at", "priority", "was_sent")
 
-    def __init__(self, on_sent: Callable[[Slot], None]) -> None:
-        self._on_sent = on_sent
+    def __init__(
+        self,
+        priority: Priority,
+        arrival: int,
+        *,
+        take_turn: Callable[[Slot], Awaitable[None]],
+        on_sent: Callable[[Slot], None],
+    ) -> None:
+        self.priority = priority
+        self.arrival = arrival
+        self.granted_at = -inf
         self.free_at = inf
         self.was_sent = False
+        self._take_turn = take_turn
+        self._on_sent = on_sent
 
     def sent(self) -> None:
-        """The request's first byte goes out in this moment."""
-        self.was_sent = True
+        """The request's first byte goes out in this moment. Raises Lapsed: then it may not, and `again` helps."""
         self._on_sent(self)
+
+    async def again(self) -> None:
+        """Give the lapsed slot back and wait for another one, at the old place in the queue."""
+        await self._take_turn(self)
 
 
 class Limiter:
@@ -86,8 +112,8 @@ class Limiter:
             raise ValueError(message)
         self.per_second = per_second
         self._clock: Clock = asyncio.get_running_loop() if clock is None else clock
-        self._held: list[Slot] = []
-        self._queue: list[tuple[Priority, int, asyncio.Future[Slot]]] = []
+        self._held: set[Slot] = set()
+        self._queue: list[tuple[Priority, int, Slot, asyncio.Future[None]]] = []
         self._arrivals = itertools.count()
         self._timer: Timer | None = None
         self._paused_until = -inf
@@ -96,7 +122,7 @@ class Limiter:
     @property
     def waiting(self) -> int:
         """How many requests stand in the queue."""
-        return sum(not turn.done() for _, _, turn in self._queue)
+        return sum(not turn.done() for *_, turn in self._queue)
 
     @property
     def pause(self) -> float:
@@ -109,14 +135,18 @@ class Limiter:
         now = self._clock.time()
         return sum(slot.free_at > now for slot in self._held)
 
+    @property
+    def has_lapsed(self) -> bool:
+        """Nobody has said for too long how many slots there are: nothing goes out."""
+        return self._clock.time() >= self._good_until
+
     def resize(self, per_second: int, *, good_for: float = inf) -> None:
         """Share the account with others: so many slots from now on; 0 lets nothing out. What was granted stays so.
 
         After `good_for` seconds nothing goes out until it is said again: a process that stood still meanwhile does not
         know yet what others have taken.
         """
-        now = self._clock.time()
-        has_lapsed, self._good_until = now >= self._good_until, now + good_for
+        has_lapsed, self._good_until = self.has_lapsed, self._clock.time() + good_for
         if per_second != self.per_second or has_lapsed:
             self.per_second = per_second
             self._serve()
@@ -128,58 +158,56 @@ class Limiter:
 
     @asynccontextmanager
     async def slot(self, priority: Priority) -> AsyncIterator[Slot]:
-        slot = await self._turn(priority)
+        slot = Slot(priority, next(self._arrivals), take_turn=self._turn, on_sent=self._sent)
         try:
+            await self._turn(slot)
             yield slot
         finally:
-            self._release(slot)
+            if slot.was_sent:
+                slot.free_at = min(slot.free_at, self._clock.time() + WINDOW)
+            else:
+                self._held.discard(slot)
+            self._serve()
 
-    async def _turn(self, priority: Priority) -> Slot:
-        turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._queue, (priority, next(self._arrivals), turn))
+    async def _turn(self, slot: Slot) -> None:
+        self._held.discard(slot)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._queue, (slot.priority, slot.arrival, slot, turn))
         self._serve()
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():  # the slot was granted in the same breath: nobody else would give it back
-                self._release(turn.result())
-            raise
+        await turn
 
     def _sent(self, slot: Slot) -> None:
-        slot.free_at = self._clock.time() + JITTER + WINDOW
-        self._serve()
-
-    def _release(self, slot: Slot) -> None:
-        if slot.was_sent:
-            slot.free_at = min(slot.free_at, self._clock.time() + WINDOW)
-        else:
-            self._held.remove(slot)
+        now = self._clock.time()
+        if now > slot.granted_at + USED_WITHIN:
+            raise Lapsed
+        slot.was_sent = True
+        slot.free_at = now + JITTER + WINDOW
         self._serve()
 
     def _serve(self) -> None:
         """Grant what can be granted now, and come back when the next slot falls free."""
         now = self._clock.time()
-        self._held = [slot for slot in self._held if slot.free_at > now]
+        self._held = {slot for slot in self._held if slot.free_at > now}
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         while self._queue:
-            turn = self._queue[0][2]
+            *_, slot, turn = self._queue[0]
             if not turn.done():
                 wait = self._wait(now)
                 if wait > 0:
                     if wait < inf:
                         self._timer = self._clock.call_later(wait, self._serve)
                     return
-                slot = Slot(self._sent)
-                self._held.append(slot)
-                turn.set_result(slot)
+                slot.granted_at = now
+                self._held.add(slot)
+                turn.set_result(None)
             heapq.heappop(self._queue)
 
     def _wait(self, now: float) -> float:
         """Seconds until the next slot is free; infinite while every slot waits for its connection."""
         excess = len(self._held) - self.per_second
-        if self.per_second == 0 or now >= self._good_until:
+        if self.per_second == 0 or self.has_lapsed:
             return inf
         free_at = sorted(slot.free_at for slot in self._held)[excess] if excess >= 0 else -inf
         return max(free_at, self._paused_until) - now

@@ -21,6 +21,7 @@ from itgrix_kommo.errors import (
 from itgrix_kommo.kommo.answers import Answer, interpret, parse, words_of
 from itgrix_kommo.kommo.bodies import without_nulls
 from itgrix_kommo.kommo.breaker import Breaker
+from itgrix_kommo.kommo.limiter import Lapsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -148,7 +149,8 @@ class Transport:
         """The answer to one request, or a KommoError whose `may_have_happened` tells of a write what is known.
 
         `path` begins with ``/``; `body` is a list or mapping of JSON's own types, nulls are left out of it. A callable
-        makes it in the moment it may go out; what it raises ends the request, and nothing was sent.
+        makes it in the moment it may go out, anew where that moment passed unused; what it raises ends the request, and
+        nothing was sent.
         """
         data = body if body is None or callable(body) else encode(f"{method} {path}", body)
         if self._tokens is None:
@@ -173,11 +175,16 @@ class Transport:
     ) -> Answer:
         self.breaker.check()
         async with self.limiter.slot(priority) as slot:
-            if callable(data):
-                data = encode(f"{method} {path}", data())
-            self.breaker.enter()
-            status, raw = await self._exchange(method, path, params, data, token, slot)
-            return self._judge(method, path, status, raw)
+            while True:
+                made = encode(f"{method} {path}", data()) if callable(data) else data
+                self.breaker.enter()
+                try:
+                    status, raw = await self._exchange(method, path, params, made, token, slot)
+                except Lapsed:
+                    _log.info("kommo_slot_lapsed", method=method, path=path, remedy="it waits for its turn again")
+                    await slot.again()
+                else:
+                    return self._judge(method, path, status, raw)
 
     async def _exchange(
         self,
@@ -210,6 +217,9 @@ class Transport:
             ) as response:
                 status = response.status
                 return status, await _read(response, f"{method} {path}")
+        except Lapsed:
+            fault = "it was too late to send it"
+            raise
         # Only words go on: these exceptions hold the request's headers, the token among them, and its query.
         except TimeoutError:
             fault = f"nothing within {self._timeout_s:g} s" if slot.was_sent else "no connection in time"
@@ -298,5 +308,6 @@ async def _never_resend(request: aiohttp.ClientRequest, handler: aiohttp.ClientH
 
 
 async def _mark_sent(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+    """aiohttp calls this before it writes the first byte; what this raises closes the connection with nothing sent."""
     slot: Slot = context.trace_request_ctx
     slot.sent()

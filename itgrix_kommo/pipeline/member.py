@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
@@ -40,6 +40,13 @@ class Mode(Enum):
     TOGETHER = "together"
     WAITING = "waiting for the shared database"
     ALONE = "alone"
+
+
+class Spell(NamedTuple):
+    """An unbroken time in one mode; `number` counts those together."""
+
+    mode: Mode
+    number: int
 
 
 class Worker(Protocol):
@@ -80,12 +87,14 @@ class Member:
         self._share = Share(name, begun=self._begun)
         self._part = Part()
         self._lease_ends = float("-inf")
+        self._leases = 0
         self._epoch = ""
         self._news = asyncio.Event()
         self._beaten = asyncio.Event()
         self._error = ""
         self._waiting: dict[str, int] = {}
         self.nodes: tuple[NodeSeen, ...] = ()
+        self._worked_in = self._spell
         limiter.resize(0)
 
     @property
@@ -96,6 +105,10 @@ class Member:
         if now >= max(self._lease_ends + COOL, self._begun + LEASE):
             return Mode.ALONE
         return Mode.BEGINNING if self._lease_ends < 0 else Mode.WAITING
+
+    @property
+    def _spell(self) -> Spell:
+        return Spell(self.mode, self._leases)
 
     @property
     def error(self) -> str:
@@ -190,6 +203,7 @@ class Member:
         self._share.answered(heard.answer, sent_at=sent_at, at=self._clock())
         await self._take_in(heard)
         if beat.keeps is not None:  # only the second beat tells whether another has this name: claims are by name
+            self._leases += sent_at >= self._lease_ends
             self._lease_ends = sent_at + LEASE - COOL
 
     async def _stand_aside(self) -> None:
@@ -210,6 +224,8 @@ class Member:
         self._part = part
 
     def _resize(self) -> None:
+        if self._limiter.has_lapsed and self._worked_in != self._spell:
+            return  # this process stood still: what it was at may be another's by now, and has to end first
         self._limiter.resize(self._share.capacity(self._clock()), good_for=BEAT)
 
     async def _follow_share(self) -> None:
@@ -222,10 +238,10 @@ class Member:
 
     async def _follow_mode(self) -> None:
         while True:
-            mode = self.mode
-            work = asyncio.create_task(self._work_in(mode), name=mode.value)
+            spell = self._worked_in = self._spell
+            work = asyncio.create_task(self._work_in(spell.mode), name=spell.mode.value)
             try:
-                while self.mode is mode and not work.done():
+                while self._spell == spell and not work.done():
                     self._beaten.clear()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(BEAT):
