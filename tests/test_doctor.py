@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import unused_port
 
-from itgrix_kommo.doctor import Verdict, asterisk, hooks, kommo, people, recordings, storage
+from itgrix_kommo.doctor import Verdict, asterisk, hooks, kommo, line, people, phones, recordings, storage
 from itgrix_kommo.doctor import web as doctor_web
 from itgrix_kommo.sandbox import Sandbox, SandboxOptions
 from itgrix_kommo.sandbox.faults import Fault
@@ -113,6 +113,11 @@ class TestHealth:
         assert sorted((house.directory / "data").iterdir()) == before
 
 
+def waits_only(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    for module in (asterisk, line):
+        monkeypatch.setattr(module, "CONNECT_WITHIN", seconds)
+
+
 class TestAsterisk:
     async def test_nobody_listens(self, house: House) -> None:
         await house.asterisk.shut()
@@ -129,7 +134,7 @@ class TestAsterisk:
         assert found.remedy == "correct ami.host"
 
     async def test_another_program_has_the_port(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(asterisk, "CONNECT_WITHIN", 2.0)
+        waits_only(monkeypatch, 2.0)
         async with listening(b"SSH-2.0-OpenSSH_9.2\r\n") as port:
             house.settings["ami"]["port"] = port
             found = await house.fault("Asterisk", "reach")
@@ -137,14 +142,14 @@ class TestAsterisk:
         assert "ss -ltnp" in found.remedy
 
     async def test_garbage_without_end(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(asterisk, "CONNECT_WITHIN", 2.0)
+        waits_only(monkeypatch, 2.0)
         async with listening(os.urandom(1 << 20).replace(b"\n", b"")) as port:
             house.settings["ami"]["port"] = port
             found = await house.fault("Asterisk", "reach")
         assert "is no Asterisk Manager" in found.words or "closes" in found.words
 
     async def test_it_hangs(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(asterisk, "CONNECT_WITHIN", 0.3)
+        waits_only(monkeypatch, 0.3)
         async with listening(b"") as port:
             house.settings["ami"]["port"] = port
             found = await house.fault("Asterisk", "reach")
@@ -153,13 +158,13 @@ class TestAsterisk:
         assert "if Asterisk itself hangs, restart it" in found.remedy
 
     async def test_it_hangs_after_the_login(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(asterisk, "CONNECT_WITHIN", 0.5)
+        waits_only(monkeypatch, 0.5)
         house.asterisk.answers["Ping"] = None
         found = await house.fault("Asterisk", "answers")
         assert "did not answer Ping" in found.words
 
     async def test_it_hangs_at_one_question(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(asterisk, "CONNECT_WITHIN", 0.5)
+        waits_only(monkeypatch, 0.5)
         house.asterisk.answers["ShowDialPlan"] = None
         found = await house.fault("Asterisk", "dialplan")
         assert found.words.startswith("Asterisk did not answer ShowDialPlan within 0.5 s")
@@ -201,7 +206,7 @@ class TestAsterisk:
         assert "[itgrix]" in found.remedy
 
     async def test_read_lacks_call(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(asterisk, "HEAR_WITHIN", 0.2)
+        monkeypatch.setattr(line, "HEAR_WITHIN", 0.2)
         house.asterisk.answers["Originate"] = SUCCESS
         found = await house.fault("Asterisk", "events")
         assert (
@@ -259,7 +264,7 @@ class TestAsterisk:
     async def test_many_without_phones_are_summed_up(self, house: House) -> None:
         house.settings["employees"] = [{"user_id": 9200000 + at, "extension": str(300 + at)} for at in range(40)]
         found = await house.found("Asterisk", "employees")
-        assert len(found) == asterisk.MOST_LINES
+        assert len(found) == phones.MOST_LINES
         assert found[-1].words == "31 more are like that"
 
     async def test_its_clock_is_wrong(self, house: House) -> None:

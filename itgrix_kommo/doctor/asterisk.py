@@ -8,28 +8,23 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
-from itgrix_kommo.ami.actions import Reply
 from itgrix_kommo.ami.link import AmiLink
-from itgrix_kommo.ami.settings import AmiSettings, Pace
-from itgrix_kommo.ami.snapshot import CHANNEL_LISTS, ENDPOINT_LISTS
+from itgrix_kommo.ami.snapshot import CHANNEL_LISTS
 from itgrix_kommo.ami.wanted import EVENT_MASK
 from itgrix_kommo.calls import events as ev
-from itgrix_kommo.config import Ami, Config, Employee
+from itgrix_kommo.config import Ami, Config
 from itgrix_kommo.doctor.clock import judge_clock
 from itgrix_kommo.doctor.examination import Check, Patient, Shared
-from itgrix_kommo.doctor.findings import Finding, Verdict, count, fault, ok, skipped, split, warning
+from itgrix_kommo.doctor.findings import Finding, Verdict, fault, ok, skipped, split, warning
+from itgrix_kommo.doctor.line import CONNECT_WITHIN, RELOAD, WRITE_RIGHTS, Line, linked, logged_in
+from itgrix_kommo.doctor.phones import employees
 from itgrix_kommo.errors import AmiActionFailed, AmiError, AmiLoginRefused, AmiUnavailable
 
 GROUP: Final = "Asterisk"
-
-CONNECT_WITHIN: Final = 6.0
-HEAR_WITHIN: Final = 3.0
-"""Seconds for an event that was provoked; a busy PBX takes moments."""
 
 SLOW: Final = 1.0
 """Seconds for an answer, from which a PBX is overloaded or far away."""
@@ -37,20 +32,11 @@ SLOW: Final = 1.0
 OLDEST, NEWEST = 16, 22
 """Of the major versions of Asterisk on which all of this was tried."""
 
-WRITE_RIGHTS: Final = "system,call,originate,reporting"
-MOST_LINES: Final = 10
-"""Of phones that are not as they should be: after an outage it may be all of them."""
-
-RELOAD: Final = "asterisk -rx 'manager reload'"
-
 _VARIABLE: Final = "ITGRIX_DOCTOR"
 _NO_CHANNEL: Final = "Itgrix/doctor"
 """Of a technology that no Asterisk has: what is to be dialled there fails before any channel is made."""
 
 _MAJOR: Final = re.compile(r"(?:certified/|Asterisk )?(\d+)[.-]")
-_PATIENT: Final = 86_400.0
-_BOOTS_WITHIN: Final = 1.5
-_UNREACHABLE: Final = re.compile(r"unavailable|invalid|unknown|unreachable|-none-", re.IGNORECASE)
 
 # What an action that is missing from ListCommands means, by the class of `write` that would bring it.
 _WRITE_NEEDS: Final = (
@@ -61,51 +47,9 @@ _WRITE_NEEDS: Final = (
 )
 
 
-class Line:
-    """A login of our own: the link, and what came over it."""
-
-    def __init__(self, link: AmiLink) -> None:
-        self.link = link
-        self.events: list[ev.Event] = []
-        self._news = asyncio.Event()
-
-    async def listen(self) -> None:
-        async for batch in self.link.batches():
-            self.events += [received.event for received in batch]
-            self._news.set()
-
-    async def hears(self, wanted: Callable[[ev.Event], bool]) -> bool:
-        """Whether such an event has come, or comes within HEAR_WITHIN."""
-        try:
-            async with asyncio.timeout(HEAR_WITHIN):
-                while not any(map(wanted, self.events)):
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    async def has_booted(self) -> bool:
-        """Whether Asterisk said FullyBooted, or says it now: a login is answered a moment before."""
-        deadline = time.monotonic() + _BOOTS_WITHIN
-        status = self.link.status
-        while not status.booted and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)  # the link tells nobody when its status changes
-            status = self.link.status
-        return status.booted
-
-
-class Phone(NamedTuple):
-    """A device as Asterisk lists it; `state` is in Asterisk's words."""
-
-    name: str
-    is_reachable: bool
-    state: str
-
-
 def checks(patient: Patient) -> list[Check]:
     config = patient.config
-    line = patient.share(lambda: patient.stack.enter_async_context(_logged_in(config.ami)))
+    line = patient.share(lambda: patient.stack.enter_async_context(logged_in(config.ami)))
     reached = patient.share(partial(reach, config.ami))
     return [
         Check(GROUP, "reach", reached.get),
@@ -120,30 +64,6 @@ def checks(patient: Patient) -> list[Check]:
         Check(GROUP, "autodistribution", partial(autodistribution, line)),
         Check(GROUP, "employees", partial(employees, config, line)),
     ]
-
-
-@asynccontextmanager
-async def _logged_in(ami: Ami) -> AsyncIterator[Line]:
-    """Raises AmiLoginRefused, AmiUnavailable."""
-    settings = AmiSettings(ami.host, ami.port, ami.username, ami.secret.get_secret_value(), tls=ami.tls)
-    # It connects once: whoever examines wants to hear of the first failure.
-    pace = Pace(
-        connect_within=CONNECT_WITHIN, answer_within=CONNECT_WITHIN, retry_first=_PATIENT, refused_first=_PATIENT
-    )
-    line = Line(AmiLink(settings, pace=pace))
-    work = [asyncio.create_task(line.link.run()), asyncio.create_task(line.listen())]
-    try:
-        status = line.link.status
-        while not (status.connected and (status.filtered or status.limits)):
-            if status.error:
-                raise (AmiLoginRefused if status.login_refused else AmiUnavailable)(status.error)
-            await asyncio.sleep(0.02)  # the link tells nobody when its status changes
-            status = line.link.status
-        yield line
-    finally:
-        for task in work:
-            task.cancel()
-        await asyncio.wait(work)
 
 
 async def reach(ami: Ami) -> Finding:
@@ -211,7 +131,7 @@ async def login(ami: Ami, line: Shared[Line], reached: Shared[Finding]) -> Findi
 
 
 async def version(line: Shared[Line]) -> Finding:
-    link = await _linked(line)
+    link = await linked(line)
     try:
         found = (await link.send({"Action": "CoreSettings"})).get("AsteriskVersion")
     except AmiError as error:
@@ -233,7 +153,7 @@ def judge_version(found: str) -> Finding:
 
 
 async def answers(line: Shared[Line]) -> Finding:
-    link = await _linked(line)
+    link = await linked(line)
     begun = time.perf_counter()
     try:
         await link.send({"Action": "Ping"})
@@ -248,7 +168,7 @@ async def answers(line: Shared[Line]) -> Finding:
 
 
 async def clock(line: Shared[Line]) -> Finding:
-    link = await _linked(line)
+    link = await linked(line)
     try:
         theirs = float((await link.send({"Action": "Ping"})).get("Timestamp"))
     except (AmiError, ValueError):
@@ -258,7 +178,7 @@ async def clock(line: Shared[Line]) -> Finding:
 
 async def rights(ami: Ami, line: Shared[Line]) -> Finding:
     """What `write` in manager.conf grants, by the actions that Asterisk offers to this user."""
-    link = await _linked(line)
+    link = await linked(line)
     try:
         offered = (await link.send({"Action": "ListCommands"})).headers
     except AmiError as error:
@@ -284,7 +204,7 @@ async def events(ami: Ami, line: Shared[Line]) -> list[Finding]:
     A global variable is set and emptied (class dialplan); a channel of no technology is asked for, which makes none
     (class call). FullyBooted came with the login (class system).
     """
-    link = await _linked(line)
+    link = await linked(line)
     heard = await line.get()
     token = secrets.token_hex(8)
     lacking: list[str] = []
@@ -336,7 +256,7 @@ async def _granted(link: AmiLink, user: str) -> frozenset[str] | None:
 
 
 async def event_filter(ami: Ami, line: Shared[Line]) -> Finding:
-    status = (await _linked(line)).status
+    status = (await linked(line)).status
     if status.filtered:
         return ok("Asterisk sends only the events that are of use")
     remedy = f"give [{ami.username}] in manager.conf write = {WRITE_RIGHTS} and type {RELOAD}"
@@ -344,7 +264,7 @@ async def event_filter(ami: Ami, line: Shared[Line]) -> Finding:
 
 
 async def dialplan(config: Config, line: Shared[Line]) -> Finding:
-    link = await _linked(line)
+    link = await linked(line)
     context = config.originate.context
     try:
         await link.send_list({"Action": "ShowDialPlan", "Context": context})
@@ -363,7 +283,7 @@ async def dialplan(config: Config, line: Shared[Line]) -> Finding:
 
 async def autodistribution(line: Shared[Line]) -> Finding:
     """The dialplan's part of it; many do without."""
-    link = await _linked(line)
+    link = await linked(line)
     try:
         await link.send_list({"Action": "ShowDialPlan", "Context": "itgrix-responsible"})
     except AmiActionFailed:
@@ -377,97 +297,3 @@ async def autodistribution(line: Shared[Line]) -> Finding:
                 "type asterisk -rx 'module load func_curl.so'; if it is not there, install Asterisk's module package",
             )
     return ok("itgrix-responsible is in the dialplan")
-
-
-async def employees(config: Config, line: Shared[Line]) -> list[Finding]:
-    if not config.employees:
-        return [
-            warning("there are none, so no call finds its employee", "list user_id and extension of each in employees")
-        ]
-    link = await _linked(line)
-    phones: dict[str, Phone] = {}
-    refused: list[str] = []
-    for listed in ENDPOINT_LISTS:
-        try:
-            items = await link.send_list({"Action": listed.action})
-        except AmiActionFailed as error:
-            refused += [str(error)] if "ermission" in str(error) else []
-            continue
-        for item in items:
-            phone = phone_of(listed.technology, listed.header, item)
-            phones[phone.name] = phone
-    if not phones:
-        words = refused[0] if refused else "Asterisk lists no phones at all"
-        return [
-            warning(f"phones can't be compared: {words}", f"give the user write = {WRITE_RIGHTS} and type {RELOAD}")
-        ]
-    return judge_employees(config, phones)
-
-
-def phone_of(technology: str, header: str, item: Reply) -> Phone:
-    """A device of PJSIPShowEndpoints, SIPpeers and their like."""
-    state = item.get("DeviceState") or item.get("Status") or item.get("Alarm")
-    address = item.get("IPaddress")
-    reachable = not _UNREACHABLE.search(state) and address != "-none-"
-    return Phone(f"{technology}/{item.get(header)}", reachable, state if not reachable and address != "-none-" else "")
-
-
-def judge_employees(config: Config, phones: Mapping[str, Phone]) -> list[Finding]:
-    found: list[Finding] = []
-    good = mobiles = 0
-    for employee in config.employees:
-        device = device_of(config.originate.channel, employee)
-        phone = phones.get(device) or next(
-            (one for name, one in phones.items() if name.partition("/")[2] == employee.extension), None
-        )
-        if phone is None and len(employee.extension) > max(config.numbers.internal_max_length, 4):
-            mobiles += 1
-            continue
-        if problem := _problem(employee, device, phone):
-            found.append(problem)
-        else:
-            good += 1
-    found.sort(key=lambda finding: finding.verdict is not Verdict.FAULT)
-    if len(found) > MOST_LINES:
-        rest = len(found) - MOST_LINES + 1
-        kind = warning if all(one.verdict is Verdict.WARNING for one in found[MOST_LINES - 1 :]) else fault
-        found[MOST_LINES - 1 :] = [
-            kind(f"{rest} more are like that", "type itgrix-kommo check again when these are mended")
-        ]
-    if good or mobiles or not found:
-        words = f"{count(good, 'extension')} of {len(config.employees)} with a phone that is registered"
-        found.insert(0, ok(f"{words}, {count(mobiles, 'mobile')} without" if mobiles else words))
-    return found
-
-
-def device_of(channel: str, employee: Employee) -> str:
-    """What click-to-call rings first, without what follows the device's name: ``PJSIP/101``."""
-    device = channel.replace("{extension}", employee.extension).replace("{phone}", "")
-    return device.partition("@")[0].partition("&")[0]
-
-
-def _problem(employee: Employee, device: str, phone: Phone | None) -> Finding | None:
-    extension = employee.extension
-    if phone is None:
-        return fault(
-            f"extension {extension} (user {employee.user_id}) has no phone: Asterisk knows no {device}",
-            "correct the employee's extension in employees, or originate.channel if the phones are called otherwise "
-            "(asterisk -rx 'pjsip show endpoints' lists them)",
-        )
-    if not phone.is_reachable:
-        state = f" ({phone.state})" if phone.state else ""
-        return warning(
-            f"extension {extension} (user {employee.user_id}): {phone.name} is not registered{state}",
-            "switch the phone on, and compare its password with Asterisk's",
-        )
-    if not device.startswith("Local/") and phone.name != device:
-        return warning(
-            f"extension {extension} (user {employee.user_id}): click-to-call rings {device}, the phone is {phone.name}",
-            "set originate.channel to how your phones are called, such as "
-            f'"{phone.name.partition("/")[0]}/{{extension}}"',
-        )
-    return None
-
-
-async def _linked(line: Shared[Line]) -> AmiLink:
-    return (await line.needed("there is no login at Asterisk")).link
