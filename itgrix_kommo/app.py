@@ -53,6 +53,7 @@ from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.files import CHRONICLE, JOURNAL, LINK_KEY, RECORDINGS, home
 from itgrix_kommo.storage.journal import Journal
 from itgrix_kommo.storage.memory import Memory
+from itgrix_kommo.storage.names import see_whose
 from itgrix_kommo.storage.phonebook import PhonebookRows
 from itgrix_kommo.storage.recordings import RecordingTable, link_key
 from itgrix_kommo.storage.registrations import Registrations
@@ -131,8 +132,8 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             database = await Database.open(config.storage.url.get_secret_value())
             stack.push_async_callback(database.close)
+            registrations = await self._registrations(database)
             journal = self._journal(stack)
-            registrations = Registrations(database, config.node.name)
             limiter = Limiter(config.kommo.requests_per_second)
             # Kommo still counts what an earlier daemon asked in its last second.
             limiter.pause_for(WINDOW)
@@ -273,6 +274,14 @@ class Daemon:
             self._fmc = FmcPatterns(Path(config.numbers.fmc_patterns_file))
             self._read_fmc_patterns()
         self.plan.go_by(number_plan(config))
+
+    async def _registrations(self, database: Database) -> Registrations:
+        """This node's own. Raises NameChanged where the database has another one's alone."""
+        name = self.config.node.name
+        others = await see_whose(database, self.config.storage.url.get_secret_value(), name)
+        if others is not None:
+            _log.warning("rows_of_another_name", what=others.words, remedy=others.remedy)
+        return Registrations(database, name)
 
     def _shared(self, stack: contextlib.AsyncExitStack) -> SharedDatabase | None:
         url = self.config.storage.shared_url

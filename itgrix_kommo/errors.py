@@ -27,6 +27,9 @@
     │   ├── HookTimedOut            it took longer than it may, and was killed
     │   └── HooksUnusable           the directory of customizations can't be used as it is: a person must act
     ├── StorageError                the database can't be opened, read or written
+    │   ├── NameTaken               another daemon at work has this node's name
+    │   ├── NodeAtWork              a node that was to be changed is not away
+    │   └── NameChanged             all that is kept here is of a node of another name: a person must say why
     ├── WidgetError                 the widget's own files make nothing that Kommo would take
     └── TraceError                  a recorded trace can't be read
 
@@ -174,6 +177,18 @@ class StorageError(ItgrixError):
 
 class NameTaken(StorageError):
     """Another daemon at work has this node's name."""
+
+    remedy = Remedy.PERSON
+
+
+class NodeAtWork(StorageError):
+    """A node can be renamed or forgotten only while it is away."""
+
+    remedy = Remedy.PERSON
+
+
+class NameChanged(StorageError):
+    """All rows of this host are another node's: it was renamed, or its disk is another's copy."""
 
     remedy = Remedy.PERSON
 

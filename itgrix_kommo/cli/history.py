@@ -19,11 +19,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from itgrix_kommo import config, log
+from itgrix_kommo.cli.terminal import opened_registrations
 from itgrix_kommo.configured import number_plan
 from itgrix_kommo.errors import ConfigError
 from itgrix_kommo.pipeline.history import Fate, History, Read, moment, opened_history
-from itgrix_kommo.storage.database import Database
-from itgrix_kommo.storage.registrations import Registrations
 
 NICE = 10
 """The PBX's own work on this host comes first."""
@@ -104,9 +103,7 @@ async def _read_calls(
 @contextlib.asynccontextmanager
 async def _history(settings: config.Config, database: config.PbxDatabase) -> AsyncIterator[History]:
     async with contextlib.AsyncExitStack() as stack:
-        storage = await Database.open(settings.storage.url.get_secret_value(), beside_daemon=True)
-        stack.push_async_callback(storage.close)
-        registrations = Registrations(storage, settings.node.name)
+        registrations = await stack.enter_async_context(opened_registrations(settings))
         plan, zone = number_plan(settings), settings.node.timezone
         yield await stack.enter_async_context(opened_history(database, zone, registrations, plan))
 

@@ -26,6 +26,7 @@ from itgrix_kommo.cli.doctor import check
 from itgrix_kommo.cli.history import read_call
 from itgrix_kommo.cli.hooks import commands as hooks_commands
 from itgrix_kommo.cli.login import login
+from itgrix_kommo.cli.nodes import commands as nodes_commands
 from itgrix_kommo.cli.phonebook import commands as phonebook_commands
 from itgrix_kommo.cli.terminal import (
     CONFIG_PATH,
@@ -62,6 +63,7 @@ commands.add_typer(config_commands, name="config")
 commands.add_typer(registration_commands, name="registrations")
 commands.add_typer(calls_commands, name="calls")
 commands.add_typer(hooks_commands, name="hooks")
+commands.add_typer(nodes_commands, name="nodes")
 commands.add_typer(phonebook_commands, name="phonebook")
 commands.add_typer(widget_commands, name="widget")
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from itgrix_kommo import config
 from itgrix_kommo.storage.database import Database
+from itgrix_kommo.storage.names import see_whose
 from itgrix_kommo.storage.registrations import Registrations
 from itgrix_kommo.storage.shared import SharedDatabase
 
@@ -61,5 +62,7 @@ async def opened_shared(settings: config.Config) -> AsyncIterator[SharedDatabase
 
 @contextlib.asynccontextmanager
 async def opened_registrations(settings: config.Config) -> AsyncIterator[Registrations]:
+    """Raises NameChanged where what is kept is all another node's."""
     async with opened(settings) as database:
+        await see_whose(database, settings.storage.url.get_secret_value(), settings.node.name)
         yield Registrations(database, settings.node.name)

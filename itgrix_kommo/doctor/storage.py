@@ -28,6 +28,7 @@ from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.oauth import Grant
 from itgrix_kommo.storage.database import grants, registrations
 from itgrix_kommo.storage.files import CHRONICLE, JOURNAL, RECORDINGS, home
+from itgrix_kommo.storage.names import kept_if_others, misnamed
 
 GROUP: Final = "storage"
 
@@ -137,15 +138,23 @@ def directory(config: Config) -> list[Finding]:
     return found or [ok(f"{top} is {who.name}'s to write")]
 
 
-async def database(config: Config) -> Finding:
+async def database(config: Config) -> list[Finding]:
     file = file_of(config)
     if file is not None and not file.exists():
-        return skipped(f"{file} is made at the daemon's first start")
+        return [skipped(f"{file} is made at the daemon's first start")]
+    name = config.node.name
     try:
-        counts = await _counts(config)
+        async with _reading(config) as connection:
+            found = await connection.run_sync(kept_if_others, name)
+            counts = await _counts(connection, name)
     except StorageError as error:
-        return fault(*split(str(error)))
-    return judge_counts(counts)
+        return [fault(*split(str(error)))]
+    wrong = misnamed(found, name, file) if file is not None else None
+    if wrong is None:
+        return [judge_counts(counts)]
+    if wrong.is_refused:
+        return [fault(wrong.words, wrong.remedy)]
+    return [judge_counts(counts), warning(wrong.words, wrong.remedy)]
 
 
 def judge_counts(counts: Mapping[str, int]) -> Finding:
@@ -169,14 +178,13 @@ async def stored_grant(config: Config, client_id: str) -> Grant | None:
     return Grant(row["access_token"], row["refresh_token"], row["expires_at"], row["previous"]) if row else None
 
 
-async def _counts(config: Config) -> dict[str, int]:
+async def _counts(connection: AsyncConnection, name: str) -> dict[str, int]:
     query = (
         sa.select(registrations.c.state, sa.func.count())
-        .where(registrations.c.node == config.node.name)
+        .where(registrations.c.node == name)
         .group_by(registrations.c.state)
     )
-    async with _reading(config) as connection:
-        return {str(state): number for state, number in await connection.execute(query)}
+    return {str(state): number for state, number in await connection.execute(query)}
 
 
 @asynccontextmanager

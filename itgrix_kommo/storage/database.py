@@ -147,18 +147,18 @@ class Database:
         self._lock_file = lock_file
 
     @classmethod
-    async def open(cls, url: str, *, beside_daemon: bool = False) -> Database:
+    async def open(cls, url: str, *, beside_daemon: bool = False, instead_of_daemon: bool = False) -> Database:
         """Open (and on first use create) the database at an SQLAlchemy `url`.
 
         Raises StorageError where it can't be used, or where another daemon uses this SQLite file. A command that only
-        looks, or changes a row, does so `beside_daemon`.
+        looks, or changes a row, does so `beside_daemon`; one during which none may work `instead_of_daemon`.
         """
         address = make_url(url)
         is_file = address.get_backend_name() == "sqlite"
         path = lock_file = None
         if is_file and address.database and address.database != ":memory:":
             path = Path(address.database)
-            if not beside_daemon:
+            if not (beside_daemon or instead_of_daemon):
                 _keep_root_out(path)
             _make_file(path)
             lock_file = None if beside_daemon else _claim(path)
