@@ -151,6 +151,13 @@ class TestAlone:
         assert share.capacity(nodes.at + ALONE_AT_MOST - 1) == 3
         assert share.capacity(nodes.at + ALONE_AT_MOST) == 0
 
+    def test_nor_does_one_that_was_restarted_meanwhile(self) -> None:
+        share = Share("pbx1", frozenset({1, 2}), begun=0.0, unheard=ALONE_AT_MOST - 100.0)
+        assert [share.capacity(at) for at in (LEASE, 99.0, 100.0)] == [2, 2, 0]
+        table = Table(6)
+        share.answered(table.take(share.beat(200.0, wants=1, busy=0), EPOCH), sent_at=200.0, at=200.0)
+        assert share.capacity(200.0 + ALONE_AT_MOST - 1) > 0
+
     def test_one_that_is_cut_off_keeps_its_share_while_the_others_go_on(self) -> None:
         nodes = Nodes(6, 2)
         nodes.settle()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from itgrix_kommo.kommo.limiter import Lapsed, Limiter, Priority
+from itgrix_kommo.kommo.shares import ALONE_AT_MOST, LEASE
 from itgrix_kommo.pipeline.member import Member, Mode
 from itgrix_kommo.storage.database import Database
-from itgrix_kommo.storage.memory import Memory
+from itgrix_kommo.storage.memory import Memory, Part
 from itgrix_kommo.storage.shared import SharedDatabase
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations
 from tests.pbx_servers import PostgreSql, a_postgresql
@@ -69,9 +71,14 @@ def server() -> Iterator[PostgreSql]:
 
 
 class Home:
-    def __init__(self, member: Member, worker: Worker, clock: Clock) -> None:
+    def __init__(
+        self, member: Member, limiter: Limiter, memory: Memory, together: Worker, alone: Worker, clock: Clock
+    ) -> None:
         self.member = member
-        self.worker = worker
+        self.limiter = limiter
+        self.memory = memory
+        self.together = together
+        self.alone = alone
         self.clock = clock
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -80,22 +87,25 @@ class Home:
                 await asyncio.sleep(0.01)
 
 
-@pytest.fixture
-async def home(server: PostgreSql, tmp_path: Path) -> AsyncIterator[Home]:
-    shared = SharedDatabase(server.address)
-    own = await Database.open(f"sqlite+aiosqlite:///{tmp_path}/itgrix.db")
+@asynccontextmanager
+async def a_home(url: str, directory: Path, part: Part | None = None) -> AsyncIterator[Home]:
+    """A node at work; `part` is what it remembers of an earlier life."""
+    shared = SharedDatabase(url)
+    own = await Database.open(f"sqlite+aiosqlite:///{directory}/itgrix.db")
     clock = Clock()
     limiter = Limiter(6, clock=clock)
-    worker, idle = Worker(limiter), Worker(limiter)
+    together, alone = Worker(limiter), Worker(limiter)
     memory = Memory(own, "pbx1")
+    if part is not None:
+        await memory.keep_part(part)
     registrations = SharedRegistrations(shared, memory, "pbx1")
     member = Member(
-        "pbx1", shared, memory, registrations, limiter, limit=6, together=worker, alone=idle, pause=lambda: 0.0
+        "pbx1", shared, memory, registrations, limiter, limit=6, together=together, alone=alone, pause=lambda: 0.0
     )
     member._clock = clock.time
     running = asyncio.create_task(member.run())
     try:
-        yield Home(member, worker, clock)
+        yield Home(member, limiter, memory, together, alone, clock)
     finally:
         running.cancel()
         await asyncio.wait([running])
@@ -103,9 +113,37 @@ async def home(server: PostgreSql, tmp_path: Path) -> AsyncIterator[Home]:
         await shared.close()
 
 
+@pytest.fixture
+async def home(server: PostgreSql, tmp_path: Path) -> AsyncIterator[Home]:
+    async with a_home(server.address, tmp_path) as made:
+        yield made
+
+
 async def test_who_stood_still_until_its_claims_ended_sends_nothing_more_on_their_strength(home: Home) -> None:
-    await home.until(lambda: home.member.mode is Mode.TOGETHER and home.worker.sent and home.worker.sent[0] > 1)
-    sent = home.worker.sent[0]
+    await home.until(lambda: home.member.mode is Mode.TOGETHER and home.together.sent and home.together.sent[0] > 1)
+    sent = home.together.sent[0]
     home.clock.passed += 60.0
-    await home.until(lambda: len(home.worker.sent) > 1 and home.worker.sent[1])
-    assert home.worker.sent[0] == sent
+    await home.until(lambda: len(home.together.sent) > 1 and home.together.sent[1])
+    assert home.together.sent[0] == sent
+
+
+async def test_when_it_was_answered_last_is_remembered(home: Home) -> None:
+    begun = time.time()
+    await home.until(lambda: home.member.mode is Mode.TOGETHER)
+    heard_at = (await home.memory.part()).heard_at
+    assert heard_at is not None
+    assert begun - 1 < heard_at <= time.time()
+
+
+@pytest.mark.parametrize(("unheard", "share"), [(3600.0, 2), (ALONE_AT_MOST, 0)])
+async def test_a_restart_does_not_prolong_the_day_for_which_it_may_go_on_alone(
+    tmp_path: Path, unheard: float, share: int
+) -> None:
+    part = Part(frozenset({1, 2}), 7, "epoch", heard_at=time.time() - unheard)
+    async with a_home("postgresql+asyncpg://itgrix@127.0.0.1:1/itgrix", tmp_path, part) as home:
+        await home.until(lambda: home.member.error)
+        home.clock.passed += LEASE
+        await home.until(lambda: home.alone.sent and not home.limiter.has_lapsed)
+        assert (home.member.mode, home.member.facts()["share"]) == (Mode.ALONE, share)
+        await home.until(lambda: home.alone.sent[0] if share else home.limiter.waiting)
+        assert bool(home.alone.sent[0]) == bool(share)

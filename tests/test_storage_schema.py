@@ -20,6 +20,7 @@ from itgrix_kommo.errors import StorageError
 from itgrix_kommo.storage import database as databases
 from itgrix_kommo.storage import schema
 from itgrix_kommo.storage.database import LOCAL, Database
+from itgrix_kommo.storage.memory import Memory, Part
 from itgrix_kommo.storage.registrations import Registrations, State
 from itgrix_kommo.storage.schema import History
 from itgrix_kommo.storage.shared import SHARED, SharedDatabase, handed
@@ -112,6 +113,17 @@ class TestRevisions:
         grant = await Tokens(database, "client").load()
         assert grant is not None
         assert grant.refresh_token == "refresh"
+        await database.close()
+
+    async def test_what_a_node_of_several_remembered_stays(self, tmp_path: Path) -> None:
+        script = next(one for one in EARLIER if one.stem == "local_0003")
+        database = await Database.open(url(made_by(script, tmp_path / "itgrix.db")))
+        memory = Memory(database, "pbx1")
+        part = await memory.part()
+        assert part == Part(frozenset({1, 2, 3}), 17, "6d1f0c0e-5d0b-4f6e-9a3b-0b1f0a6f2c11", heard_at=None)
+        assert [row.call_id for row in await memory.rows()] == ["1.1"]
+        await memory.keep_part(part._replace(heard_at=1795365737.5))
+        assert (await memory.part()).heard_at == 1795365737.5
         await database.close()
 
     async def test_half_the_tables_of_before_are_completed(self, tmp_path: Path) -> None:

@@ -174,10 +174,11 @@ def _most(me: str, limit: int, partners: Mapping[str, Partner], now: float) -> i
 class Share:
     """One node's part. `homes` have to outlive the process: let them be kept before a beat that drops some is sent.
 
-    `begun` is when this life began: what an earlier one lent out comes back within `LEASE`.
+    `begun` is when this life began: what an earlier one lent out comes back within `LEASE`. Then it had been without
+    an answer for `unheard` seconds.
     """
 
-    def __init__(self, name: str, homes: frozenset[int] = frozenset(), *, begun: float) -> None:
+    def __init__(self, name: str, homes: frozenset[int] = frozenset(), *, begun: float, unheard: float = 0.0) -> None:
         self.name = name
         self.homes = homes
         self._held: dict[int, float] | None = None
@@ -186,6 +187,7 @@ class Share:
         """Homes that nobody can have borrowed, however long no answer comes."""
         self._acked = self._acked_before = 0.0
         self._acked_at = begun
+        self._alone_until = begun - unheard + ALONE_AT_MOST
         self._quiet_until = begun
         self._most = 0
         self._surplus = 0
@@ -215,6 +217,7 @@ class Share:
         self.homes = answer.homes
         self._lasting = answer.homes & answer.ends.keys()
         self._acked_before, self._acked, self._acked_at = self._acked, answer.now, at
+        self._alone_until = at + ALONE_AT_MOST
         self._most, self._surplus = answer.most, answer.surplus
 
     def lost(self, at: float) -> None:
@@ -236,7 +239,7 @@ class Share:
 
     def _ours(self, at: float) -> frozenset[int]:
         """Homes that are ours to use without asking."""
-        if at >= self._acked_at + ALONE_AT_MOST:
+        if at >= self._alone_until:
             return frozenset()
         return self.homes if self._is_alone(at) else self._lasting
 

@@ -9,6 +9,7 @@ and where the database is an older copy of itself, all that is remembered of lat
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from enum import Enum
@@ -156,7 +157,9 @@ class Member:
     async def run(self) -> None:
         """Be one of several, for ever."""
         self._part = await self._memory.part()
-        self._share = Share(self._name, self._part.homes, begun=self._begun)
+        heard_at = self._part.heard_at
+        unheard = 0.0 if heard_at is None else max(0.0, time.time() - heard_at)
+        self._share = Share(self._name, self._part.homes, begun=self._begun, unheard=unheard)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._beat())
             tasks.create_task(self._follow_share())
@@ -219,7 +222,7 @@ class Member:
         self._resize()
         if heard.pause:
             self._limiter.pause_for(heard.pause)
-        part = Part(self._share.homes, heard.tick, heard.epoch)
+        part = Part(self._share.homes, heard.tick, heard.epoch, time.time())
         await self._memory.keep_part(part)
         self._part = part
 

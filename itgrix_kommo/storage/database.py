@@ -112,6 +112,7 @@ membership = sa.Table(
     sa.Column("homes", sa.JSON, nullable=False),
     sa.Column("tick", sa.BigInteger, nullable=False),
     sa.Column("epoch", sa.String(36), nullable=False),
+    sa.Column("heard_at", sa.Double),
 )
 
 remembered = sa.Table(

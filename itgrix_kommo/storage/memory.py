@@ -41,11 +41,15 @@ class Remembered:
 
 
 class Part(NamedTuple):
-    """`homes` are the slots of the limit that are this node's, `tick` and `epoch` what it saw of the database last."""
+    """`homes` are the slots of the limit that are this node's, `tick` and `epoch` what it saw of the database last.
+
+    `heard_at` is when that was (Unix s), None where it is not known.
+    """
 
     homes: frozenset[int] = frozenset()
     tick: int = 0
     epoch: str = ""
+    heard_at: float | None = None
 
 
 class Memory:
@@ -56,10 +60,10 @@ class Memory:
     async def part(self) -> Part:
         query = sa.select(membership).where(membership.c.node == self._node)
         row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
-        return Part(frozenset(row["homes"]), row["tick"], row["epoch"]) if row else Part()
+        return Part(frozenset(row["homes"]), row["tick"], row["epoch"], row["heard_at"]) if row else Part()
 
     async def keep_part(self, part: Part) -> None:
-        values = {"node": self._node, "homes": sorted(part.homes), "tick": part.tick, "epoch": part.epoch}
+        values = {"node": self._node, **part._asdict(), "homes": sorted(part.homes)}
         await self._database.write(lambda connection: _put(connection, membership, [values], ("node",)))
 
     async def keep(self, rows: Collection[Remembered]) -> None:
