@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import grp
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -435,6 +436,17 @@ class TestDaemon:
         assert f"ss -ltnp 'sport = :{house.settings['http']['port']}'" in found.remedy
         assert {one.finding.words for one in results if one.name != "runs"} == {"the daemon does not answer"}
 
+    async def test_another_program_has_the_public_port(self, house: House) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            house.settings["http"]["public"] = {"host": "127.0.0.1", "port": port}
+            found = await house.fault("daemon", "public port")
+        assert found.words == f"http.public can't have 127.0.0.1:{port}: another program has it"
+        assert f"ss -ltnp 'sport = :{port}'" in found.remedy
+        assert (await house.one("daemon", "public port")).words == f"port {port} is free for http.public"
+        house.settings["http"]["public"]["host"] = "192.0.2.1"
+        assert "ssign" in (await house.fault("daemon", "public port")).words
+
     async def test_it_hears_no_calls_and_registers_none(self, house: House) -> None:
         body = (
             '{"status": "failing", "capturing_fault": "no link to Asterisk: refused",'
@@ -589,6 +601,17 @@ class TestWeb:
 
 
 class TestRecordings:
+    async def test_mapped_elsewhere_than_recordings_are_read(self, house: House, tmp_path: Path) -> None:
+        (directory,) = house.settings["recordings"]["directories"]
+        house.settings["recordings"]["path_map"] = {"/var/spool/asterisk/monitor": str(tmp_path / "elsewhere")}
+        found = await house.fault("recordings", "path_map")
+        assert "in none of recordings.directories" in found.words
+        assert f'add "{tmp_path}/elsewhere" to recordings.directories' in found.remedy
+        house.settings["recordings"]["path_map"] = {"/var/spool/asterisk/monitor": f"{directory}/pbx"}
+        assert "which is no directory" in (await house.fault("recordings", "path_map")).words
+        house.settings["recordings"]["path_map"] = {"/var/spool/asterisk/monitor": directory}
+        assert (await house.one("recordings", "path_map")).verdict is Verdict.OK
+
     async def test_a_directory_that_is_not_there(self, house: House) -> None:
         house.settings["recordings"]["directories"] = ["/mnt/pbx/monitor"]
         found = await house.fault("recordings", "directory")

@@ -51,6 +51,10 @@ def checks(patient: Patient) -> list[Check]:
             )
             for one in settings.directories
         ),
+        *(
+            Check(GROUP, "path_map", partial(to_thread, mapping, pbx, Path(here), settings.directories))
+            for pbx, here in settings.path_map.items()
+        ),
         Check(GROUP, "ffmpeg", partial(to_thread, converter)),
         Check(GROUP, "converted", partial(to_thread, cache, patient.config)),
     ]
@@ -83,6 +87,22 @@ def directory(path: Path, config: Config) -> Finding:
     if not who.may(newest.path, READ):
         return fault(f"{newest.path} can't be read by {who.name}, who runs the daemon", _let_in(newest.path, who))
     return judge_newest(path, newest, time.time())
+
+
+def mapping(pbx: str, here: Path, directories: Sequence[str]) -> Finding:
+    """Whether files that the PBX names below `pbx` may be looked for below `here`."""
+    within = next((one for one in directories if here.resolve().is_relative_to(Path(one).resolve())), None)
+    if within is None:
+        return fault(
+            f"recordings.path_map: {pbx} is {here} here, in none of recordings.directories: nothing is read there",
+            f'add "{here}" to recordings.directories, or correct recordings.path_map',
+        )
+    if not here.is_dir():
+        return fault(
+            f"recordings.path_map: {pbx} is {here} here, which is no directory",
+            "mount or create it, or correct recordings.path_map",
+        )
+    return ok(f"what the PBX has in {pbx} is looked for in {here}")
 
 
 def judge_newest(path: Path, newest: Newest, now: float) -> Finding:

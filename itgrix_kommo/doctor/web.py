@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import socket
 import ssl
 import stat
 import time
 from asyncio import get_running_loop, to_thread
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -58,6 +61,8 @@ def checks(patient: Patient) -> list[Check]:
         Check("daemon", "registers", partial(registers, health)),
         Check("daemon", "keeps", partial(keeps, health)),
     ]
+    if config.http.public is not None:
+        found.append(Check("daemon", "public port", partial(public_port, config.http.public, health)))
     listeners: dict[str, Listener] = {"http": config.http}
     if config.http.public is not None:
         listeners["http.public"] = config.http.public
@@ -102,6 +107,24 @@ async def runs(config: Config, health: Shared[Told]) -> Finding:
             f"type ss -ltnp 'sport = :{config.http.port}' to see which, and stop it or change http.port",
         )
     return ok(f"it answers at {running.address(config)}")
+
+
+async def public_port(listener: Listener, health: Shared[Told]) -> Finding:
+    """Before the start: whether the daemon will have it."""
+    with suppress(NotThereError):
+        await _told(health)
+        return ok(f"http.public has port {listener.port}")
+    try:
+        family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+        socket.create_server((listener.host, listener.port), family=family).close()
+    except OSError as error:
+        why = "another program has it" if error.errno == errno.EADDRINUSE else error.strerror
+        return fault(
+            f"http.public can't have {listener.host}:{listener.port}: {why}",
+            f"type ss -ltnp 'sport = :{listener.port}' to see which program has the port, and stop it, or correct "
+            "http.public",
+        )
+    return ok(f"port {listener.port} is free for http.public")
 
 
 async def captures(health: Shared[Told]) -> Finding:
