@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from itgrix_kommo import log
+from itgrix_kommo import log, opened
 from itgrix_kommo.ami.decode import decode
 from itgrix_kommo.ami.link import AmiLink
 from itgrix_kommo.ami.outbox import Received
@@ -24,18 +24,16 @@ from itgrix_kommo.calls.tracker import Tracker
 from itgrix_kommo.config import Config
 from itgrix_kommo.config.fmc import FmcPatterns
 from itgrix_kommo.configured import ami_settings, connect, number_plan, rules_of, unlisted_by, wanted
-from itgrix_kommo.customizations import Customizer
-from itgrix_kommo.errors import ConfigError, HooksUnusable, StorageError
+from itgrix_kommo.errors import ConfigError, StorageError
 from itgrix_kommo.kommo.checks import Report
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import WINDOW, Limiter
 from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.popups import Popups
 from itgrix_kommo.kommo.subscription import Subscription
-from itgrix_kommo.kommo.transport import Transport
 from itgrix_kommo.pipeline.capture import Capture
 from itgrix_kommo.pipeline.clients import Clients, warm_by_recent_callers
-from itgrix_kommo.pipeline.delivery import Delivery, Registry
+from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.forgetting import Forgetting
 from itgrix_kommo.pipeline.gate import Gate
 from itgrix_kommo.pipeline.history import Gaps, fill_downtime, opened_history
@@ -43,23 +41,14 @@ from itgrix_kommo.pipeline.intake import early_registration_of, registration_of
 from itgrix_kommo.pipeline.member import Member
 from itgrix_kommo.pipeline.rules import Rules
 from itgrix_kommo.pipeline.stages import LiveStages
-from itgrix_kommo.recordings.archive import Recordings
 from itgrix_kommo.recordings.serving import routes as recording_routes
 from itgrix_kommo.reload import Reloads
 from itgrix_kommo.service_manager import ServiceManager
-from itgrix_kommo.storage.chronicle import Chronicle
-from itgrix_kommo.storage.cleaning import Cleaning, Rows
 from itgrix_kommo.storage.database import Database
-from itgrix_kommo.storage.files import CHRONICLE, JOURNAL, LINK_KEY, RECORDINGS, home
-from itgrix_kommo.storage.journal import Journal
-from itgrix_kommo.storage.memory import Memory
-from itgrix_kommo.storage.names import see_whose
+from itgrix_kommo.storage.files import home
 from itgrix_kommo.storage.phonebook import PhonebookRows
-from itgrix_kommo.storage.recordings import RecordingTable, link_key
 from itgrix_kommo.storage.registrations import Registrations
-from itgrix_kommo.storage.shared import SharedDatabase
 from itgrix_kommo.storage.shared_phonebook import SharedPhonebook
-from itgrix_kommo.storage.shared_registrations import SharedRegistrations, forget_before
 from itgrix_kommo.web.face import Face, Rooms
 from itgrix_kommo.web.outside import Outside
 from itgrix_kommo.web.read_call import Past
@@ -132,12 +121,12 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             database = await Database.open(config.storage.url.get_secret_value())
             stack.push_async_callback(database.close)
-            registrations = await self._registrations(database)
-            journal = self._journal(stack)
+            registrations = await opened.registrations(config, database)
+            journal = opened.journal(config, stack)
             limiter = Limiter(config.kommo.requests_per_second)
             # Kommo still counts what an earlier daemon asked in its last second.
             limiter.pause_for(WINDOW)
-            shared = self._shared(stack)
+            shared = opened.shared_database(config, stack)
             transport, grants = await connect(config, database, limiter, stack, shared)
             client = KommoClient(transport, region=config.numbers.region)
             popups = Popups(transport)
@@ -145,8 +134,8 @@ class Daemon:
             common_book = SharedPhonebook(book, shared, config.node.name) if shared is not None else None
             phonebook = Phonebook(client, common_book or book)
             await phonebook.load()
-            customizer = await self._customizer(stack)
-            archive = await self._archive(stack, database)
+            customizer = await opened.customizer(config, stack)
+            archive = await opened.recordings(config, stack, database)
             gate = Gate(client, wanted(self.config), self._rules)
             deliver = partial(
                 Delivery,
@@ -157,7 +146,7 @@ class Daemon:
                 gate=gate,
                 phone_of=self.plan.client_phone,
             )
-            delivery = self._delivery(deliver, registrations, database, shared, transport)
+            delivery = opened.delivery(config, deliver, registrations, database, shared, transport)
             live = LiveStages(
                 customizer,
                 popups,
@@ -212,6 +201,7 @@ class Daemon:
             )
             followers.append(face.follow)
             gaps = Gaps()
+            cleaning = opened.cleaning(config, database, registrations, phonebook, shared, days=self._retention_days)
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(link.run())
                 capturing = tasks.create_task(capture.run(_overheard(link.batches(), face.hear, gaps.hear)))
@@ -226,7 +216,7 @@ class Daemon:
                     warm_by_recent_callers(gate, registrations, phonebook),
                     archive.run(),
                     Forgetting(home(config.storage.url.get_secret_value()), phonebook, delivery).run(),
-                    self._cleaning(database, registrations, phonebook, shared).run(),
+                    cleaning.run(),
                     self._service_manager.attend(outside.condition),
                     self._follow_fmc_patterns(),
                     self._fill_gaps(gaps, registrations, delivery),
@@ -275,47 +265,20 @@ class Daemon:
             self._read_fmc_patterns()
         self.plan.go_by(number_plan(config))
 
-    async def _registrations(self, database: Database) -> Registrations:
-        """This node's own. Raises NameChanged where the database has another one's alone."""
-        name = self.config.node.name
-        others = await see_whose(database, self.config.storage.url.get_secret_value(), name)
-        if others is not None:
-            _log.warning("rows_of_another_name", what=others.words, remedy=others.remedy)
-        return Registrations(database, name)
-
-    def _shared(self, stack: contextlib.AsyncExitStack) -> SharedDatabase | None:
-        url = self.config.storage.shared_url
-        if url is None:
+    def _past(self, registrations: Registrations, delivery: Delivery | Member) -> Past | None:
+        """How calls of the past are read, where the PBX writes them down."""
+        database, zone = self.config.database, self.config.node.timezone
+        if database is None:
             return None
-        shared = SharedDatabase(url.get_secret_value())
-        stack.push_async_callback(shared.close)
-        return shared
+        return partial(opened_history, database, zone, registrations, self.plan, on_kept=delivery.nudge)
 
-    def _delivery(
-        self,
-        deliver: Callable[[Registry], Delivery],
-        own: Registrations,
-        database: Database,
-        shared: SharedDatabase | None,
-        transport: Transport,
-    ) -> Delivery | Member:
-        """What sees to kept calls: on our own, or as one of several nodes."""
-        if shared is None:
-            return deliver(own)
-        name = self.config.node.name
-        memory = Memory(database, name)
-        registrations = SharedRegistrations(shared, memory, name)
-        return Member(
-            name,
-            shared,
-            memory,
-            registrations,
-            transport.limiter,
-            limit=self.config.kommo.requests_per_second,
-            together=deliver(registrations),
-            alone=deliver(own),
-            pause=lambda: transport.pause,
-        )
+    def _subscription(self, client: KommoClient) -> Subscription | None:
+        """To Kommo's webhooks, where there is an address and a secret for them."""
+        url, secret = self.config.recordings.public_url, self.config.kommo.webhook_secret
+        return Subscription(client, url, secret.get_secret_value()) if url and secret else None
+
+    def _retention_days(self) -> float:
+        return self.config.storage.retention_days
 
     def _read_fmc_patterns(self) -> None:
         patterns = self._fmc.read_if_changed()
@@ -338,67 +301,6 @@ class Daemon:
                 await fill_downtime(
                     database, zone, registrations, self.plan, since=since, until=until, on_kept=delivery.nudge
                 )
-
-    def _past(self, registrations: Registrations, delivery: Delivery | Member) -> Past | None:
-        """How calls of the past are read, where the PBX writes them down."""
-        database, zone = self.config.database, self.config.node.timezone
-        if database is None:
-            return None
-        return partial(opened_history, database, zone, registrations, self.plan, on_kept=delivery.nudge)
-
-    def _subscription(self, client: KommoClient) -> Subscription | None:
-        """To Kommo's webhooks, where there is an address and a secret for them."""
-        url, secret = self.config.recordings.public_url, self.config.kommo.webhook_secret
-        return Subscription(client, url, secret.get_secret_value()) if url and secret else None
-
-    def _cleaning(
-        self, database: Database, registrations: Registrations, phonebook: Phonebook, shared: SharedDatabase | None
-    ) -> Cleaning:
-        name = self.config.node.name
-        rows = Rows(
-            registrations.forget_before,
-            phonebook.forget_before,
-            RecordingTable(database).forget_before,
-            shared=partial(forget_before, shared, name) if shared else None,
-            memory=Memory(database, name).forget_before if shared else None,
-        )
-        files = home(self.config.storage.url.get_secret_value())
-        link_days = self.config.recordings.link_days
-        return Cleaning(rows, files, days=lambda: self.config.storage.retention_days, link_days=link_days)
-
-    def _journal(self, stack: contextlib.AsyncExitStack) -> Journal:
-        """The journal of what Asterisk says; beside it the chronicle of what we do begins."""
-        files = home(self.config.storage.url.get_secret_value())
-        chronicle = Chronicle(files / CHRONICLE)
-        stack.callback(chronicle.close)
-        stack.callback(log.follow(chronicle.hear))
-        journal = Journal(files / JOURNAL)
-        stack.callback(journal.close)
-        return journal
-
-    async def _customizer(self, stack: contextlib.AsyncExitStack) -> Customizer:
-        customizer = Customizer(self.config.customizations)
-        stack.push_async_callback(customizer.stop)
-        try:
-            await customizer.start()
-        except HooksUnusable as error:
-            # Calls are captured all the same; the directory is looked at again while the daemon runs.
-            _log.error("customizations_unusable", error=str(error))
-        return customizer
-
-    async def _archive(self, stack: contextlib.AsyncExitStack, database: Database) -> Recordings:
-        """The recordings; where they can't be converted, the files themselves are served."""
-        settings = self.config.recordings
-        files = home(self.config.storage.url.get_secret_value())
-        secret = settings.link_secret
-        key = secret.get_secret_value().encode() if secret is not None else link_key(files / LINK_KEY)
-        archive = Recordings(settings, RecordingTable(database), key=key, cache=files / RECORDINGS)
-        stack.push_async_callback(archive.close)
-        try:
-            await archive.start()
-        except OSError as error:
-            _log.error("recordings_not_converted", error=str(error), remedy=f"let the daemon's user own {files}")
-        return archive
 
     @staticmethod
     def _names(gate: Gate) -> Mapping[int, str]:
