@@ -109,13 +109,37 @@ class Node:
             assert await registrations.keep(new) is not None
         await database.close()
 
+    def call_it(self, name: str, shared_url: str) -> None:
+        """By its configuration, from the next start on."""
+        settings = json.loads(self._config.read_text())
+        settings["storage"]["shared_url"] = shared_url
+        self._config.write_text(json.dumps({**settings, "node": {"name": name}}))
+        self.name = name
+
+    async def command(self, *arguments: str) -> str:
+        """What a command of this host prints; it has to do what it was asked."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "itgrix_kommo", *arguments, "--config", str(self._config)),
+            cwd=Path(__file__).parents[1],
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        told, failed = await process.communicate()
+        assert process.returncode == 0, failed.decode()
+        return told.decode()
+
     async def start(self) -> None:
         self._pid = await self._starter.start(self._config, self._log)
 
     async def kill(self) -> None:
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGKILL)
+        await self.gone()
+
+    async def gone(self) -> None:
+        """Wait until its daemon has ended by itself."""
         pid, self._pid = self._pid, None
         if pid is not None:
-            os.kill(pid, signal.SIGKILL)
             await until(lambda: not is_alive(pid), self.log)
 
     async def registered(self) -> None:
