@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from itgrix_kommo.doctor.nodes import judge_members
 from itgrix_kommo.errors import NodeAtWork, StorageError
 from itgrix_kommo.kommo.shares import Share
 from itgrix_kommo.storage import names
@@ -21,7 +22,7 @@ from itgrix_kommo.storage.names import GRAVE
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 from itgrix_kommo.storage.shared import SharedDatabase, handed, metadata, nodes, shared_phonebook
 from itgrix_kommo.storage.shared_account import Known, SharedAccount
-from itgrix_kommo.storage.shared_nodes import Moved, failed_of, forget, members, rename, wait_until_away
+from itgrix_kommo.storage.shared_nodes import Member, Moved, failed_of, forget, members, rename, wait_until_away
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations, forget_before
 from tests.pbx_servers import PostgreSql, a_postgresql
 from tests.test_cli import command
@@ -327,6 +328,33 @@ class TestRename:
         assert await rows_of(shared) == {("madrid", "1.1"): "waiting"}
 
 
+class TestDoctor:
+    async def test_who_is_away_is_told_with_what_waits_and_failed(self, pair: tuple[Node, Node], config: Path) -> None:
+        first, second = pair
+        await first.hand_over("1.1", "1.2")
+        await second.work(State.FAILED)
+        call_it(config, "pbx2")
+        own, away = [one for one in nodes_findings(config) if one["name"] == "database"]
+        assert (own["verdict"], own["words"]) == ("ok", "nodes at work: pbx2")
+        words = "pbx1 has been away for 1 minute; its registrations: 1 waiting, 1 failed"
+        assert (away["verdict"], away["words"]) == ("warning", words)
+        assert "type itgrix-kommo nodes forget pbx1" in away["remedy"]
+
+    def test_who_is_away_itself_is_told_once(self) -> None:
+        gone = Member("pbx1", is_here=False, seen=None, waiting=0, failed=2, slots=0, fixed_share=0, version="")
+        (own,) = judge_members([gone], "pbx1")
+        assert own.words == "this node (pbx1) is not at work there; at work: none"
+        _, other = judge_members([gone], "pbx2")
+        assert other.words == "pbx1 has been away for more than a day; its registrations: 2 failed"
+        (nobody,) = judge_members([], "pbx1")
+        assert "no node has been there yet" in nobody.words
+
+
+def nodes_findings(config: Path) -> list[dict[str, str]]:
+    told = json.loads(command("check", "--json", "--config", config).stdout)["checks"]
+    return [one for one in told if one["group"] == "nodes"]
+
+
 class TestCommands:
     async def test_list(self, pair: tuple[Node, Node], config: Path) -> None:
         first, _ = pair
@@ -356,7 +384,7 @@ class TestCommands:
         call_it(config, "pbx2")
         asked = command("nodes", "forget", "pbx1", "--config", config)
         assert asked.returncode == 1  # nobody is there to say yes
-        for words in ("fixed share of 3 for up to 23 hours more", "1 registration of it wait", "[/such]"):
+        for words in ("fixed share of 3 for up to 23 hours more", "that the others finish: 1", "[/such]"):
             assert words in asked.stdout
         assert "\x1b" not in asked.stdout
         assert len(await members(shared)) == 2

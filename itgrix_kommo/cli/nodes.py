@@ -190,9 +190,9 @@ def _tell_what_goes(member: Member, lost: list[Failed]) -> None:
             f"for up to {count(hours, 'hour')} more, on top of what the others send: be sure that it is off."
         )
     if member.waiting:
-        _say(f"{count(member.waiting, 'registration')} of it wait: the others finish them.")
+        _say(f"Registrations of it that wait, and that the others finish: {member.waiting}")
     if lost:
-        _say(f"{count(len(lost), 'registration')} of it failed, and nobody can retry them any more:")
+        _say(f"Registrations of it that failed, and that nobody can retry any more: {len(lost)}")
         for one in lost[:MOST_SHOWN]:
             _say(f"  {_when(one.kept_at)}  {one.call_id}  {one.client}  {one.reason}")
         if len(lost) > MOST_SHOWN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -10,20 +11,20 @@ import sqlalchemy as sa
 
 from itgrix_kommo.doctor.clock import judge_clock
 from itgrix_kommo.doctor.examination import Check, Patient, Shared
-from itgrix_kommo.doctor.findings import Finding, fault, ok, split, warning
+from itgrix_kommo.doctor.findings import Finding, age, fault, ok, split, warning
 from itgrix_kommo.errors import StorageError
-from itgrix_kommo.storage.shared import CLOCK, SharedDatabase, nodes
+from itgrix_kommo.storage.shared import CLOCK, SharedDatabase
+from itgrix_kommo.storage.shared_nodes import Member, members
 
 GROUP: Final = "nodes"
 
 
 class Told(NamedTuple):
-    """`names` are the nodes that are at work, `known` those that ever were; None where there are no tables yet."""
+    """`now` is the server's time, `at` ours when it was told."""
 
     now: float
     at: float
-    names: frozenset[str]
-    known: frozenset[str] | None
+    members: Sequence[Member]
 
 
 def checks(patient: Patient) -> list[Check]:
@@ -40,41 +41,54 @@ def checks(patient: Patient) -> list[Check]:
 async def _told(url: str) -> Told:
     """Raises StorageError."""
     shared = SharedDatabase(url)
-
-    def ask(connection: sa.Connection) -> Told:
-        now = float(connection.execute(sa.select(CLOCK)).scalar_one())
-        at = time.time()
-        if not sa.inspect(connection).has_table(nodes.name):
-            return Told(now, at, frozenset(), None)
-        rows = connection.execute(sa.select(nodes.c.name, nodes.c.until)).all()
-        return Told(
-            now, at, frozenset(name for name, until in rows if until > now), frozenset(name for name, _ in rows)
-        )
-
     try:
-        return await shared.read(ask)
+        found = await members(shared)
+        now = await shared.read(lambda connection: float(connection.execute(sa.select(CLOCK)).scalar_one()))
+        return Told(now, time.time(), found)
     finally:
         await shared.close()
 
 
-async def database(told: Shared[Told], name: str) -> Finding:
+async def database(told: Shared[Told], name: str) -> list[Finding]:
     try:
         found = await told.get()
     except StorageError as error:
-        return fault(
-            split(str(error))[0],
-            "see that PostgreSQL runs (systemctl status postgresql), that its pg_hba.conf lets this host in, and that "
-            "storage.shared_url has its address, user and password; each node registers by itself meanwhile",
-        )
-    if found.known is None:
-        return warning("it can be reached, and has no tables yet", "start the daemon: it makes them")
-    if name not in found.names:
-        others = ", ".join(sorted(found.names)) or "none"
-        return warning(
-            f"this node ({name}) is not at work there; at work: {others}",
+        return [
+            fault(
+                split(str(error))[0],
+                "see that PostgreSQL runs (systemctl status postgresql), that its pg_hba.conf lets this host in, and "
+                "that storage.shared_url has its address, user and password; each node registers by itself meanwhile",
+            )
+        ]
+    return judge_members(found.members, name)
+
+
+def judge_members(found: Sequence[Member], name: str) -> list[Finding]:
+    """A line about this node, called `name`, and one about each other that is away."""
+    if not found:
+        return [warning("it can be reached, and no node has been there yet", "start the daemon: it makes the tables")]
+    here = [one.name for one in found if one.is_here]
+    at_work = ", ".join(here) or "none"
+    if name in here:
+        own = ok(f"nodes at work: {at_work}")
+    else:
+        own = warning(
+            f"this node ({name}) is not at work there; at work: {at_work}",
             "type systemctl start itgrix_amo; if it runs, journalctl -u itgrix_amo tells what keeps it from the others",
         )
-    return ok(f"nodes at work: {', '.join(sorted(found.names))}")
+    return [own, *(_judge_away(one) for one in found if not one.is_here and one.name != name)]
+
+
+def _judge_away(one: Member) -> Finding:
+    since = "for more than a day" if one.seen is None else f"for {age(one.seen)}"
+    left = ", ".join(
+        f"{number} {state}" for state, number in (("waiting", one.waiting), ("failed", one.failed)) if number
+    )
+    return warning(
+        f"{one.name} has been away {since}{f'; its registrations: {left}' if left else ''}",
+        "type systemctl start itgrix_amo on that PBX; "
+        f"if it is gone for good, type itgrix-kommo nodes forget {one.name} here",
+    )
 
 
 async def clock(told: Shared[Told]) -> Finding:
