@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -17,34 +17,12 @@ from itgrix_kommo.kommo.shares import Share
 from itgrix_kommo.kommo.transport import Transport
 from itgrix_kommo.sandbox import Sandbox, SandboxOptions
 from itgrix_kommo.storage.database import Database
-from itgrix_kommo.storage.shared import SharedDatabase, account, metadata, nodes
+from itgrix_kommo.storage.shared import SharedDatabase, account, nodes
 from itgrix_kommo.storage.shared_account import Heard, Known, SharedAccount
 from itgrix_kommo.storage.shared_tokens import SharedTokens
 from itgrix_kommo.storage.tokens import Tokens
-from tests.pbx_servers import PostgreSql, a_postgresql
 
 pytestmark = pytest.mark.xdist_group("databases")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgreSql]:
-    with a_postgresql() as made:
-        yield made
-
-
-@pytest.fixture
-async def shared(server: PostgreSql) -> AsyncIterator[SharedDatabase]:
-    """With empty tables."""
-    database = SharedDatabase(server.address)
-    await database.prepare()
-
-    def empty(connection: sa.Connection) -> None:
-        for table in metadata.sorted_tables:
-            connection.execute(sa.delete(table))
-
-    await database.write(empty)
-    yield database
-    await database.close()
 
 
 class Node:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.memory import Memory
 from itgrix_kommo.storage.names import GRAVE
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
-from itgrix_kommo.storage.shared import SharedDatabase, handed, metadata, nodes, shared_phonebook
+from itgrix_kommo.storage.shared import SharedDatabase, handed, nodes, shared_phonebook
 from itgrix_kommo.storage.shared_account import Known, SharedAccount
 from itgrix_kommo.storage.shared_nodes import Member, Moved, failed_of, forget, members, rename, wait_until_away
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations, forget_before
-from tests.pbx_servers import PostgreSql, a_postgresql
+from tests.pbx_servers import PostgreSql
 from tests.test_cli import command
 
 pytestmark = pytest.mark.xdist_group("databases")
@@ -92,27 +92,6 @@ class Node:
         await self.common.told(ended)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgreSql]:
-    with a_postgresql() as made:
-        yield made
-
-
-@pytest.fixture
-async def shared(server: PostgreSql) -> AsyncIterator[SharedDatabase]:
-    """With empty tables."""
-    database = SharedDatabase(server.address)
-    await database.prepare()
-
-    def empty(connection: sa.Connection) -> None:
-        for table in metadata.sorted_tables:
-            connection.execute(sa.delete(table))
-
-    await database.write(empty)
-    yield database
-    await database.close()
-
-
 @pytest.fixture
 async def pair(shared: SharedDatabase, tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
     """pbx1, which is away, and pbx2."""
@@ -130,14 +109,14 @@ async def pair(shared: SharedDatabase, tmp_path: Path) -> AsyncIterator[tuple[No
 
 
 @pytest.fixture
-def config(server: PostgreSql, tmp_path: Path) -> Path:
+def config(shared_server: PostgreSql, tmp_path: Path) -> Path:
     """That of pbx1."""
     path = tmp_path / "config.json"
     settings: dict[str, Any] = {
         "ami": {"username": "itgrix", "secret": "itgrix-secret"},
         "kommo": {"base_url": "http://127.0.0.1:1", "access_token": "sandbox-token"},
         "node": {"name": "pbx1"},
-        "storage": {"url": f"sqlite+aiosqlite:///{tmp_path}/pbx1.db", "shared_url": server.address},
+        "storage": {"url": f"sqlite+aiosqlite:///{tmp_path}/pbx1.db", "shared_url": shared_server.address},
     }
     path.write_text(json.dumps(settings))
     path.chmod(0o600)
@@ -164,8 +143,8 @@ class TestMembers:
         assert away.seen == pytest.approx(60.0, abs=10.0)
         assert (here.name, here.is_here, here.waiting, here.slots) == ("pbx2", True, 0, 1)
 
-    async def test_nobody_was_there_yet(self, server: PostgreSql) -> None:
-        empty = SharedDatabase(server.address.replace("/postgres", "/template1"))
+    async def test_nobody_was_there_yet(self, shared_server: PostgreSql) -> None:
+        empty = SharedDatabase(shared_server.address.replace("/postgres", "/template1"))
         assert await members(empty) == []
         await empty.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,6 @@ from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.phonebook import PhonebookRows
 from itgrix_kommo.storage.shared import SharedDatabase
 from itgrix_kommo.storage.shared_phonebook import SharedPhonebook
-from tests.pbx_servers import PostgreSql, a_postgresql
 
 pytestmark = pytest.mark.xdist_group("databases")
 
@@ -44,21 +43,12 @@ class Node:
         return [client.id for client in listing.clients] if listing else []
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgreSql]:
-    with a_postgresql() as made:
-        yield made
-
-
 @pytest.fixture
-async def nodes(server: PostgreSql, tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
-    shared = SharedDatabase(server.address)
-    await shared.prepare()
+async def nodes(shared: SharedDatabase, tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
     databases = [await Database.open(f"sqlite+aiosqlite:///{tmp_path}/{name}.db") for name in ("pbx1", "pbx2")]
     yield Node("pbx1", databases[0], shared), Node("pbx2", databases[1], shared)
     for database in databases:
         await database.close()
-    await shared.close()
 
 
 def ivan(number: int, phone: str = PHONE) -> Client:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +14,9 @@ from itgrix_kommo.storage.chronicle import DAY
 from itgrix_kommo.storage.database import Database, remembered
 from itgrix_kommo.storage.memory import KEPT_FOR, Memory
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
-from itgrix_kommo.storage.shared import SharedDatabase, handed, metadata, nodes
+from itgrix_kommo.storage.shared import SharedDatabase, handed, nodes
 from itgrix_kommo.storage.shared_account import Known, SharedAccount
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations, as_shared, forget_before
-from tests.pbx_servers import PostgreSql, a_postgresql
 
 pytestmark = pytest.mark.xdist_group("databases")
 
@@ -70,27 +69,6 @@ class Node:
         """On this node's disk: what it remembers is so much older."""
         older = sa.update(remembered).values(saved_at=remembered.c.saved_at - seconds)
         await self._database.write(lambda connection: connection.execute(older))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgreSql]:
-    with a_postgresql() as made:
-        yield made
-
-
-@pytest.fixture
-async def shared(server: PostgreSql) -> AsyncIterator[SharedDatabase]:
-    """With empty tables."""
-    database = SharedDatabase(server.address)
-    await database.prepare()
-
-    def empty(connection: sa.Connection) -> None:
-        for table in metadata.sorted_tables:
-            connection.execute(sa.delete(table))
-
-    await database.write(empty)
-    yield database
-    await database.close()
 
 
 @pytest.fixture
