@@ -1,17 +1,20 @@
-"""Nodes that share an account and a PostgreSQL: daemons as processes of their own, with their own ports and files."""
+"""Nodes that share an account and a PostgreSQL: daemons on hosts of their own, where those may be made."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from itgrix_kommo.sandbox import Sandbox, SandboxOptions
+from itgrix_kommo.sandbox.audit import Seen
 from tests.daemons import Node, Starter, until
+from tests.hosts import Address, a_network
 from tests.pbx_servers import PostgreSql, a_postgresql
 from tests.story import ended, inbound
 
@@ -34,12 +37,10 @@ class Cluster:
     async def keep(self, node: Node, clients: Sequence[int]) -> None:
         """An answered call of each client has ended at this node. Two nodes' calls may be counted alike."""
         self._begun += 1.0
-        calls: list[Any] = []
-        for client in clients:
-            number = f"+7999000{client:04}"
-            calls.append(ended(inbound(number, linkedid=f"{self._begun:.0f}.{client * 10}", at=self._begun)))
-        await node.keep(*calls)
-        self.kept += len(calls)
+        begun = self._begun
+        calls = (inbound(_number(client), linkedid=f"{begun:.0f}.{client * 10}", at=begun) for client in clients)
+        await node.keep(*map(ended, calls))
+        self.kept += len(clients)
 
     async def registered(self, *nodes: Node) -> None:
         """Wait until no row waits any more at these nodes; every call is in Kommo then, once, and each client too."""
@@ -47,6 +48,19 @@ class Cluster:
 
     async def calls(self, count: int) -> None:
         await until(lambda: len(self.sandbox.account.calls) >= count, self.log)
+
+    async def served(self, clients: Sequence[int], count: int = 1) -> float:
+        """Wait until Kommo has so many calls of each of these; the seconds that it took."""
+        begun = time.monotonic()
+        await until(lambda: all(self._counts()[_number(client)] >= count for client in clients), self.log)
+        return time.monotonic() - begun
+
+    def asked_by(self, node: Node, since: float) -> list[Seen]:
+        """The node's requests that came to Kommo since then, in its own time."""
+        return [seen for seen in self.sandbox.audit.requests if f"({node.name})" in seen.user_agent and seen.at > since]
+
+    def _counts(self) -> Counter[str]:
+        return Counter(call.params["phone"] for call in self.sandbox.account.calls)
 
     def log(self) -> str:
         return "\n".join(f"{node.name}:\n{node.log()[-3000:]}" for node in self.nodes)
@@ -59,15 +73,23 @@ class Cluster:
         assert audit.breaches == 0, audit.most_in_a_second
 
 
+def _number(client: int) -> str:
+    return f"+7999000{client:04}"
+
+
 @asynccontextmanager
 async def a_cluster(starter: Starter, directory: Path, count: int = 2, **more: Any) -> AsyncIterator[Cluster]:
-    async with a_server() as server, Sandbox(SandboxOptions()).serve(port=0) as sandbox:
+    async with (
+        a_network(count, starter.certificate) as network,
+        a_server(network.database, network.within) as server,
+        Sandbox(SandboxOptions()).serve(at=network.kommo, tls=network.tls) as sandbox,
+    ):
         sandbox.switches.search_delay_s = 2.0
         nodes = []
-        for number in range(1, count + 1):
+        for number, host in enumerate(network.hosts, 1):
             home = directory / f"pbx{number}"
             home.mkdir(parents=True)
-            nodes.append(Node(starter, sandbox, home, name=home.name, shared_url=server.address, limit=LIMIT, **more))
+            nodes.append(Node(starter, sandbox, home, name=home.name, host=host, limit=LIMIT, **more))
             await nodes[-1].keep()  # the file is there before its daemon
         try:
             yield Cluster(sandbox, server, nodes)
@@ -76,11 +98,11 @@ async def a_cluster(starter: Starter, directory: Path, count: int = 2, **more: A
 
 
 @asynccontextmanager
-async def a_server() -> AsyncIterator[PostgreSql]:
+async def a_server(at: Address | None = None, within: Sequence[str] = ()) -> AsyncIterator[PostgreSql]:
     """Sandboxes answer in this process: nothing may hold it up, or what was sent in time arrives at once."""
     life = ExitStack()
     try:
-        yield await asyncio.to_thread(life.enter_context, a_postgresql())
+        yield await asyncio.to_thread(life.enter_context, a_postgresql(at, within))
     finally:
         await asyncio.to_thread(life.close)
 

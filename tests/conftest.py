@@ -9,9 +9,16 @@ import sqlalchemy as sa
 
 from itgrix_kommo import log
 from itgrix_kommo.storage.shared import SharedDatabase, metadata
+from tests.hosts import no_namespaces
 from tests.pbx_servers import PostgreSql, a_postgresql
 
 pytest_plugins = ["tests.lab.fixtures"]
+
+
+def pytest_report_header() -> str:
+    """What stands for the hosts of several PBXs differs from machine to machine."""
+    reason = no_namespaces()
+    return f"hosts of several PBXs: {f'processes of this one ({reason})' if reason else 'network namespaces'}"
 
 
 @pytest.fixture(autouse=True)

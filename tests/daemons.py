@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from itgrix_kommo.pipeline.intake import registration_of
 from itgrix_kommo.sandbox import Sandbox
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.registrations import Registrations, State
+from tests.hosts import Certificate, Host, Namespace
+from tests.pbx_servers import url_at
 from tests.story import ANN, plan
 
 WITHIN = 300.0
@@ -27,37 +30,45 @@ WITHIN = 300.0
 
 
 class Starter:
-    """A process that starts daemons without importing everything anew."""
+    """A process that starts daemons without importing everything anew. They trust its `certificate`."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, certificate: Certificate) -> None:
         self._process = process
+        self.certificate = certificate
         self._turn = asyncio.Lock()
 
-    async def start(self, config: Path, log: Path) -> int:
+    async def start(self, config: Path, log: Path, namespace: Namespace | None = None) -> int:
         """The pid of a new daemon."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        wanted = {"config": str(config), "log": str(log), "namespace": namespace and namespace.path}
         async with self._turn:
-            self._process.stdin.write(json.dumps({"config": str(config), "log": str(log)}).encode() + b"\n")
+            self._process.stdin.write(json.dumps(wanted).encode() + b"\n")
             return int(await self._process.stdout.readline())
 
 
 @asynccontextmanager
 async def a_starter(module: str = "tests.warm_start") -> AsyncIterator[Starter]:
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, stdin=pipe, stdout=pipe, cwd=Path(__file__).parents[1]
-    )
-    try:
-        yield Starter(process)
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.wait()
+    with tempfile.TemporaryDirectory(prefix="itgrix-certificate-") as directory:
+        certificate = Certificate(Path(directory))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, stdin=pipe, stdout=pipe, cwd=Path(__file__).parents[1],
+            env={**os.environ, "SSL_CERT_FILE": str(certificate.file)},
+        )  # fmt: skip
+        try:
+            yield Starter(process, certificate)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            await process.wait()
 
 
 class Node:
-    """A host whose Asterisk is away: what there is to do stands in its database."""
+    """A PBX whose Asterisk is away: what there is to do stands in its database.
+
+    On a `host` it shares the database that is there; else it is by itself, on this machine.
+    """
 
     def __init__(
         self,
@@ -66,13 +77,14 @@ class Node:
         directory: Path,
         *,
         name: str = "pbx1",
-        shared_url: str | None = None,
+        host: Host | None = None,
         limit: int = 6,
         **business: Any,
     ) -> None:
         self.sandbox = sandbox
         self.name = name
-        self.port = unused_port()
+        self.port = host.port if host else unused_port()
+        self._host = host
         self._starter = starter
         self._config = directory / "config.json"
         self._log = directory / "log"
@@ -83,7 +95,7 @@ class Node:
                 {
                     "ami": {"port": 1, "username": "itgrix", "secret": "itgrix-secret"},
                     "kommo": {
-                        "base_url": sandbox.url,
+                        "base_url": host.kommo if host else sandbox.url,
                         "access_token": "sandbox-token",
                         "requests_per_second": limit,
                     },
@@ -94,11 +106,16 @@ class Node:
                     "recordings": {"enabled": False},
                     "http": {"port": self.port, "admin": {"password": "admin-password"}},
                     "node": {"name": name},
-                    "storage": {"url": self.url, "shared_url": shared_url},
+                    "storage": {"url": self.url, "shared_url": url_at(host.database) if host else None},
                 }
             )
         )
         self._config.chmod(0o600)
+
+    @property
+    def host(self) -> Host:
+        assert self._host is not None, "it has no host of its own"
+        return self._host
 
     async def keep(self, *calls: Any) -> None:
         database = await Database.open(self.url, beside_daemon=True)
@@ -129,7 +146,7 @@ class Node:
         return told.decode()
 
     async def start(self) -> None:
-        self._pid = await self._starter.start(self._config, self._log)
+        self._pid = await self._starter.start(self._config, self._log, self._host and self._host.namespace)
 
     async def kill(self) -> None:
         if self._pid is not None:
@@ -141,6 +158,15 @@ class Node:
         pid, self._pid = self._pid, None
         if pid is not None:
             await until(lambda: not is_alive(pid), self.log)
+
+    def freeze(self) -> None:
+        """As a virtual machine that is held: it stops in the midst of whatever it does, until it thaws."""
+        assert self._pid is not None
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._pid is not None
+        os.kill(self._pid, signal.SIGCONT)
 
     async def registered(self) -> None:
         """Wait until no row waits any more; none may have failed."""
@@ -159,8 +185,10 @@ class Node:
     async def status(self) -> dict[str, Any]:
         """What the daemon tells its administrator."""
         headers = {"Authorization": aiohttp.encode_basic_auth("admin", "admin-password")}
+        there = self._host and self._host.namespace
+        connector = aiohttp.TCPConnector(socket_factory=there.socket if there else None)
         async with (
-            aiohttp.ClientSession(headers=headers) as session,
+            aiohttp.ClientSession(headers=headers, connector=connector) as session,
             session.get(f"http://127.0.0.1:{self.port}/status", raise_for_status=True) as answer,
         ):
             told: dict[str, Any] = await answer.json()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aiohttp.test_utils import unused_port
@@ -99,27 +99,39 @@ def mariadb() -> Iterator[tuple[str, str]]:
 
 
 class PostgreSql:
-    """A server with a life of its own: it may be stopped as by a power cut, copied, and put back as it was copied."""
+    """A server with a life of its own: it may be stopped as by a power cut, copied, and put back as it was copied.
 
-    def __init__(self, folder: Path) -> None:
+    It listens `at` an address and port, and is started by a command that begins with `within`.
+    """
+
+    def __init__(self, folder: Path, at: tuple[str, int] | None = None, within: Sequence[str] = ()) -> None:
         self._folder = folder
         self._data, self._copy = folder / "data", folder / "copy"
-        self._port = unused_port()
+        self.at = at or ("127.0.0.1", unused_port())
+        self._within = within
         self._life = contextlib.ExitStack()
         initdb = _program("initdb", "postgresql")
         subprocess.run(
             _as_nobody(initdb, "-D", self._data, "-A", "trust", "-U", "asterisk", "-E", "UTF8", "--no-sync"),
             check=True, capture_output=True, cwd=folder,
         )  # fmt: skip
-        self.address = f"postgresql+asyncpg://asterisk@127.0.0.1:{self._port}/postgres"
+        with (self._data / "pg_hba.conf").open("a") as trusted:
+            trusted.write(f"host all all {self.at[0]}/16 trust\n")
+        self.address = url_at(self.at)
 
     def start(self) -> None:
         command = _as_nobody(
-            _program("postgres", "postgresql"), "-D", self._data, "-p", str(self._port), "-k", self._folder,
-            "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
+            _program("postgres", "postgresql"), "-D", self._data, "-p", str(self.at[1]), "-k", self._folder,
+            "-c", f"listen_addresses={self.at[0]}", "-c", "fsync=off",
         )  # fmt: skip
         self._life.enter_context(
-            _running(command, self._folder, "ready to accept connections", self._folder / "log", end=signal.SIGQUIT)
+            _running(
+                [*self._within, *command],
+                self._folder,
+                "ready to accept connections",
+                self._folder / "log",
+                end=signal.SIGQUIT,
+            )
         )
 
     def stop(self) -> None:
@@ -140,10 +152,15 @@ class PostgreSql:
                 os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
 
 
+def url_at(address: tuple[str, int]) -> str:
+    """A PostgreSql's own URL, or the one that leads to it by another address."""
+    return f"postgresql+asyncpg://asterisk@{address[0]}:{address[1]}/postgres"
+
+
 @contextlib.contextmanager
-def a_postgresql() -> Iterator[PostgreSql]:
+def a_postgresql(at: tuple[str, int] | None = None, within: Sequence[str] = ()) -> Iterator[PostgreSql]:
     with _folder() as folder:
-        server = PostgreSql(folder)
+        server = PostgreSql(folder, at, within)
         server.start()
         try:
             yield server

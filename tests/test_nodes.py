@@ -1,4 +1,4 @@
-"""Several PBX nodes, one Kommo account: daemons as processes of their own, and a real PostgreSQL between them.
+"""Several PBX nodes, one Kommo account: daemons on hosts of their own, and a real PostgreSQL between them.
 
 The scenes run side by side, for most of their time is waiting for leases to end.
 """
@@ -103,13 +103,11 @@ async def each_is_killed_in_turn(starter: Starter, directory: Path) -> None:
 async def two_have_one_name(starter: Starter, directory: Path) -> None:
     """By mistake: the one that comes later is refused, says so, and sends nothing; the other goes on."""
     async with a_cluster(starter, directory) as cluster:
-        first, shared_url = cluster.nodes[0], cluster.server.address
+        first, elsewhere = cluster.nodes[0], cluster.nodes[1].host
         await first.start()
         await cluster.keep(first, range(5))
         await cluster.registered(first)
-        mistaken = Node(
-            starter, cluster.sandbox, directory / "pbx2", name=first.name, shared_url=shared_url, limit=LIMIT
-        )
+        mistaken = Node(starter, cluster.sandbox, directory / "pbx2", name=first.name, host=elsewhere, limit=LIMIT)
         await mistaken.start()
         await until(lambda: "node_name_taken" in mistaken.log(), mistaken.log)
         told = (await mistaken.status())["outside"]["nodes"]

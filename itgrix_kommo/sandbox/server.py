@@ -36,6 +36,8 @@ from .routes_sandbox import Desk
 from .visit import HAL_JSON, Visit
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from .faults import Fault
@@ -106,17 +108,30 @@ class Sandbox:
         await self.deliveries.stop()
 
     @asynccontextmanager
-    async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Sandbox]:
-        """Listens while the block runs; with port 0 the system chooses one, told in `url`."""
+    async def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        at: socket.socket | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> AsyncIterator[Sandbox]:
+        """Listens while the block runs; with port 0 the system chooses one, told in `url`.
+
+        `at` is a bound TCP socket to listen at in place of these, `tls` what it is to be encrypted by.
+        """
         # A client that leaves ends the hang it was kept in; what a handler writes it writes without awaiting anything.
         runner = web.AppRunner(self.make_app(), access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, host, port)
+            if at is None:
+                site: web.BaseSite = web.TCPSite(runner, host, port, ssl_context=tls)
+            else:
+                site = web.SockSite(runner, at, ssl_context=tls)
             await site.start()
             bound = runner.addresses[0]
             name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-            self.url = f"http://{name}:{bound[1]}"
+            self.url = f"{'http' if tls is None else 'https'}://{name}:{bound[1]}"
             yield self
         finally:
             await runner.cleanup()
