@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from itgrix_kommo.errors import KommoUnreachable, NameTaken, StorageError
 from itgrix_kommo.kommo.limiter import Limiter
 from itgrix_kommo.kommo.oauth import TOKEN_PATH, Grant, Integration, OAuthTokens
-from itgrix_kommo.kommo.shares import Share
+from itgrix_kommo.kommo.shares import COOL, LEASE, Share
 from itgrix_kommo.kommo.transport import Transport
 from itgrix_kommo.sandbox import Sandbox, SandboxOptions
 from itgrix_kommo.storage.database import Database
@@ -21,6 +22,8 @@ from itgrix_kommo.storage.shared import SharedDatabase, account, nodes
 from itgrix_kommo.storage.shared_account import Heard, Known, SharedAccount
 from itgrix_kommo.storage.shared_tokens import SharedTokens
 from itgrix_kommo.storage.tokens import Tokens
+from tests.hosts import Relay
+from tests.pbx_servers import PostgreSql, url_at
 
 pytestmark = pytest.mark.xdist_group("databases")
 
@@ -121,6 +124,34 @@ class TestBeats:
         heard = await first.beat(41.0)
         assert [one.name for one in heard.nodes] == ["pbx1"]
         assert len(first.share.homes) == 6
+
+
+class TestWhoIsCutOff:
+    """In the midst of a transaction, whose end PostgreSQL waits for: for hours, if nobody tells it."""
+
+    async def test_holds_up_nobodys_beat(self, shared: SharedDatabase, shared_server: PostgreSql) -> None:
+        pulled = asyncio.Event()
+        async with Relay(shared_server.at).open() as cable:
+            cut_off = SharedDatabase(url_at(("127.0.0.1", cable.port)))
+
+            def turn(connection: sa.Connection) -> None:
+                connection.execute(sa.select(account).with_for_update())
+                sa.util.await_only(cable.pull())
+                pulled.set()
+                connection.execute(sa.select(account))
+
+            await Node("pbx1", shared).beat()
+            turning = asyncio.create_task(cut_off.write(turn))
+            await pulled.wait()
+            begun = time.monotonic()
+            with suppress(StorageError):
+                await Node("pbx2", shared).beat()
+            await Node("pbx2", shared).beat()
+            assert time.monotonic() < begun + LEASE - COOL, "meanwhile it would have begun to wait"
+            await cable.plug()
+            with pytest.raises(StorageError):
+                await turning
+            await cut_off.close()
 
 
 class Holder:

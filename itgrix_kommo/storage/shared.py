@@ -30,6 +30,20 @@ ANSWERS_WITHIN = 5.0
 
 CONNECTIONS = 4
 
+TURN_OF_A_GRANT = 120.0
+"""Seconds for which a node may hold an advisory lock and say nothing: it talks with Kommo meanwhile."""
+
+_GIVES_UP = {
+    "idle_in_transaction_session_timeout": str(round(ANSWERS_WITHIN * 1000)),
+    "tcp_user_timeout": str(round(ANSWERS_WITHIN * 1000)),
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "2",
+}
+"""When PostgreSQL ends a transaction of a node that was cut off, or stands still. All others may wait for what it has
+locked, and by itself PostgreSQL would have them wait for hours.
+"""
+
 metadata = sa.MetaData()
 
 account = sa.Table(
@@ -147,7 +161,11 @@ class SharedDatabase:
                 hide_parameters=True,  # tokens and phones don't belong into a log
                 pool_size=CONNECTIONS,
                 pool_timeout=ANSWERS_WITHIN,
-                connect_args={"timeout": ANSWERS_WITHIN, "command_timeout": ANSWERS_WITHIN},
+                connect_args={
+                    "timeout": ANSWERS_WITHIN,
+                    "command_timeout": ANSWERS_WITHIN,
+                    "server_settings": _GIVES_UP,
+                },
             )
         except ModuleNotFoundError as error:
             raise StorageError(f"{SETTING}: the driver {error.name} is not installed: install it") from error
@@ -174,6 +192,8 @@ class SharedDatabase:
         connection = self._engine.connect()
         try:
             await connection.start()
+            at_most = f"SET LOCAL idle_in_transaction_session_timeout = '{TURN_OF_A_GRANT:.0f}s'"
+            await connection.execute(sa.text(at_most))
             await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
         except (SQLAlchemyError, OSError) as error:
             with contextlib.suppress(SQLAlchemyError, OSError):
