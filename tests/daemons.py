@@ -85,6 +85,7 @@ class Node:
         self.name = name
         self.port = host.port if host else unused_port()
         self._host = host
+        self._namespace = host.namespace if host else None
         self._starter = starter
         self._config = directory / "config.json"
         self._log = directory / "log"
@@ -146,7 +147,7 @@ class Node:
         return told.decode()
 
     async def start(self) -> None:
-        self._pid = await self._starter.start(self._config, self._log, self._host and self._host.namespace)
+        self._pid = await self._starter.start(self._config, self._log, self._namespace)
 
     async def kill(self) -> None:
         if self._pid is not None:
@@ -185,8 +186,7 @@ class Node:
     async def status(self) -> dict[str, Any]:
         """What the daemon tells its administrator."""
         headers = {"Authorization": aiohttp.encode_basic_auth("admin", "admin-password")}
-        there = self._host and self._host.namespace
-        connector = aiohttp.TCPConnector(socket_factory=there.socket if there else None)
+        connector = aiohttp.TCPConnector(socket_factory=self._namespace.socket if self._namespace else None)
         async with (
             aiohttp.ClientSession(headers=headers, connector=connector) as session,
             session.get(f"http://127.0.0.1:{self.port}/status", raise_for_status=True) as answer,
