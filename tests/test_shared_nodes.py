@@ -324,7 +324,8 @@ class TestDoctor:
         (own,) = judge_members([gone], "pbx1")
         assert own.words == "this node (pbx1) is not at work there; at work: none"
         _, other = judge_members([gone], "pbx2")
-        assert other.words == "pbx1 has been away for more than a day; its registrations: 2 failed"
+        assert other.words == "pbx1 is gone, and nobody can retry its 2 registrations that failed"
+        assert len(judge_members([gone._replace(failed=0, waiting=2)], "pbx2")) == 1  # the others see to these
         (nobody,) = judge_members([], "pbx1")
         assert "no node has been there yet" in nobody.words
 

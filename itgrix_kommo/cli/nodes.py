@@ -182,7 +182,8 @@ async def _rename(settings: Config, old: str) -> tuple[Kept, Moved | None]:
 
 
 def _tell_what_goes(member: Member, lost: list[Failed]) -> None:
-    _say(f"{member.name} has been away for {_away(member)}.")
+    away = "is no node any more" if member.seen is None else f"has been away for {age(member.seen)}"
+    _say(f"{member.name} {away}.")
     if member.fixed_share and member.seen is not None and member.seen < ALONE_AT_MOST:
         hours = math.ceil((ALONE_AT_MOST - member.seen) / 3600)
         _say(
@@ -204,12 +205,8 @@ def _presence(member: Member) -> str:
     if member.is_here:
         return "[green]at work[/]"
     if member.seen is None:
-        return "[red]away for more than a day[/]"
+        return "[red]gone[/]"
     return f"[yellow]away since {_when(time.time() - member.seen)}[/]"
-
-
-def _away(member: Member) -> str:
-    return "more than a day" if member.seen is None else age(member.seen)
 
 
 def _member_facts(member: Member, here: str) -> dict[str, Any]:

@@ -100,7 +100,11 @@ class Kommo(Section):
 
 
 class Node(Section):
-    name: Name = Field(default="pbx1", description="Name of this PBX, unique among those that share one Kommo account.")
+    name: Name = Field(
+        default="pbx1",
+        description="Name of this PBX, unique among those that share one Kommo account. Once it was changed, type "
+        "itgrix-kommo nodes rename with the former one.",
+    )
     timezone: TimeZone | None = Field(
         default=None, description="IANA time zone of the PBX's clock, such as Europe/Madrid; null takes the host's own."
     )

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from itgrix_kommo.doctor.clock import judge_clock
 from itgrix_kommo.doctor.examination import Check, Patient, Shared
-from itgrix_kommo.doctor.findings import Finding, age, fault, ok, split, warning
+from itgrix_kommo.doctor.findings import Finding, age, count, fault, ok, split, warning
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.storage.shared import CLOCK, SharedDatabase
 from itgrix_kommo.storage.shared_nodes import Member, members
@@ -76,16 +76,22 @@ def judge_members(found: Sequence[Member], name: str) -> list[Finding]:
             f"this node ({name}) is not at work there; at work: {at_work}",
             "type systemctl start itgrix_amo; if it runs, journalctl -u itgrix_amo tells what keeps it from the others",
         )
-    return [own, *(_judge_away(one) for one in found if not one.is_here and one.name != name)]
+    away = [one for one in found if not one.is_here and one.name != name]
+    # Of who was forgotten the others finish what waits.
+    return [own, *(_judge_away(one) for one in away if one.seen is not None or one.failed)]
 
 
 def _judge_away(one: Member) -> Finding:
-    since = "for more than a day" if one.seen is None else f"for {age(one.seen)}"
+    if one.seen is None:
+        return warning(
+            f"{one.name} is gone, and nobody can retry its {count(one.failed, 'registration')} that failed",
+            f"type itgrix-kommo nodes forget {one.name}, which lists them",
+        )
     left = ", ".join(
         f"{number} {state}" for state, number in (("waiting", one.waiting), ("failed", one.failed)) if number
     )
     return warning(
-        f"{one.name} has been away {since}{f'; its registrations: {left}' if left else ''}",
+        f"{one.name} has been away for {age(one.seen)}{f'; its registrations: {left}' if left else ''}",
         "type systemctl start itgrix_amo on that PBX; "
         f"if it is gone for good, type itgrix-kommo nodes forget {one.name} here",
     )

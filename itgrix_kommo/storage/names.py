@@ -108,6 +108,8 @@ def told_of(rows: Kept) -> str:
     """How many, for a person."""
     of_them = {"waiting": rows.waiting, "failed": rows.failed, "handed over": rows.handed}
     unfinished = ", ".join(f"{count} {state}" for state, count in of_them.items() if count)
+    if not rows.registrations:
+        return "no registrations"
     noun = "registration" if rows.registrations == 1 else "registrations"
     return f"{rows.registrations} {noun} ({unfinished or 'all finished'})"
 

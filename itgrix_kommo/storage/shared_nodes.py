@@ -34,7 +34,7 @@ LOOK_AGAIN = 1.0
 class Member(NamedTuple):
     """A node, or the name of a former one that still has registrations in the database.
 
-    `seen` is for how many seconds it has not been heard of, None where that is longer than anybody remembers.
+    `seen` is for how many seconds it has not been heard of; None of a former one, whom a person or a day let go.
     """
 
     name: str
