@@ -233,7 +233,13 @@ class Relay:
         self._is_whole = asyncio.Event()
         self._is_whole.set()
         self._passing: set[asyncio.Task[None]] = set()
+        self._callers: set[asyncio.StreamWriter] = set()
         self.port = 0
+
+    @property
+    def is_left(self) -> bool:
+        """Whether all who are connected have broken off."""
+        return all(caller.is_closing() for caller in self._callers)
 
     async def pull(self) -> None:
         self._is_whole.clear()
@@ -256,7 +262,9 @@ class Relay:
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._pass(reader, writer))
         self._passing.add(task)
+        self._callers.add(writer)
         task.add_done_callback(self._passing.discard)
+        task.add_done_callback(lambda _: self._callers.discard(writer))
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError), contextlib.closing(writer):

@@ -31,6 +31,7 @@ from itgrix_kommo.kommo.answers import Answer
 from itgrix_kommo.kommo.breaker import PROBE_EVERY, Breaker
 from itgrix_kommo.kommo.limiter import Limiter, Priority
 from itgrix_kommo.kommo.transport import MOST_BYTES, LongLivedToken, TokenSource, Transport, encode
+from tests.hosts import Relay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -326,6 +327,21 @@ class TestNoAnswer:
         assert isinstance(error, KommoUnreachable)
         assert "nothing within 0.5 s" in str(error)
         assert error.may_have_happened
+
+    async def test_what_was_given_up_does_not_arrive_once_the_network_is_back(self, server: ScriptedServer) -> None:
+        server.replies = [reply(200, {})] * 3
+        async with Relay(("127.0.0.1", int(server.url.rpartition(":")[2]))).open() as cable:
+            there = f"http://127.0.0.1:{cable.port}"
+            async with Transport(there, LongLivedToken(TOKEN), Limiter(7), timeout_s=1.0) as transport:
+                await get(transport)
+                await cable.pull()
+                assert isinstance(await refusal(transport), KommoUnreachable)
+                async with asyncio.timeout(10):
+                    while not cable.is_left:
+                        await asyncio.sleep(0.01)
+                await cable.plug()
+                await get(transport)
+        assert [received.method for received in server.received] == ["GET", "GET"]
 
     async def test_nobody_listening_is_surely_not_carried_out(self) -> None:
         async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as closing:

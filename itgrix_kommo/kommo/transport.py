@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from typing import TYPE_CHECKING, Protocol, Self
 
 import aiohttp
@@ -124,7 +126,7 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": self._user_agent, "Accept": "application/hal+json, application/json"},
             timeout=aiohttp.ClientTimeout(total=self._timeout_s, connect=min(CONNECT_WITHIN, self._timeout_s)),
-            connector=aiohttp.TCPConnector(limit=0),  # the limiter is the limit
+            connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket),  # the limiter is the limit
             middlewares=[_never_resend],
             trace_configs=[tracing],
         )
@@ -295,6 +297,16 @@ async def _read(response: aiohttp.ClientResponse, request: str) -> bytes:
                 may_have_happened=True,
             )
     return bytes(raw)
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """One that is given up with what was not delivered: after a network fault the kernel would go on trying for
+    minutes, and Kommo do what has been done anew since.
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return made
 
 
 async def _never_resend(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
