@@ -27,9 +27,10 @@ EPOCH = 1_795_000_000.0
 
 @dataclass
 class Table:
-    """The server: its clock, its rows, and a copy of them that may be put back."""
+    """The server: its clock, its rows, and a copy of them that may be put back. `jumped` is by how much it is wrong."""
 
     limit: int
+    jumped: float = 0.0
     slots: list[SharedSlot] = field(default_factory=list)
     partners: dict[str, Partner] = field(default_factory=dict)
 
@@ -37,7 +38,9 @@ class Table:
         self.slots = [SharedSlot(number) for number in range(1, self.limit + 1)]
 
     def take(self, beat: Beat, now: float) -> Answer:
+        now += self.jumped
         self.partners[beat.name] = Partner(beat.name, beat.acked, beat.wants, now + LEASE)
+        self.partners = {name: partner.believed(now) for name, partner in self.partners.items()}
         self.slots, answer = exchange(beat, self.slots, self.partners, now)
         return answer
 
@@ -84,6 +87,10 @@ class Nodes:
 
     def capacities(self) -> list[int]:
         return [share.capacity(self.at) for share in self.shares.values()]
+
+    def restart(self, name: str) -> None:
+        """What its former life sent may still be counted."""
+        self.shares[name] = Share(name, self.shares[name].homes, begun=self.at)
 
     def settle(self, wants: dict[str, int] | None = None, seconds: int = 40) -> None:
         for _ in range(seconds):
@@ -205,10 +212,78 @@ class TestAlone:
         assert nodes.capacities() == [3, 3]
 
 
-Step = tuple[int, float, int, bool, bool]
+class TestJumpsOfTheServersClock:
+    def test_forward_nobody_takes_what_only_seems_to_have_ended(self) -> None:
+        nodes = Nodes(6, 2)
+        nodes.settle({"pbx1": 9, "pbx2": 1})
+        assert nodes.capacities() == [5, 1]
+        nodes.table.jumped += 60.0
+        for _ in range(3):  # before the other one has beaten
+            nodes.at += 1.0
+            nodes.beat("pbx2")
+        assert nodes.capacities() == [5, 1]
+        nodes.settle()
+        assert nodes.capacities() == [3, 3]
+
+    def test_backward_nothing_is_lent_for_longer(self) -> None:
+        nodes = Nodes(6, 2)
+        nodes.settle({"pbx1": 9, "pbx2": 1})
+        nodes.table.jumped -= 60.0
+        for _ in range(200):  # the server is back at the time when the other one was cut off, and goes beyond
+            nodes.at += 1.0
+            nodes.beat("pbx1")
+            nodes.beat("pbx2", arrives=False)
+        assert nodes.capacities() == [3, 3]
+
+    def test_backward_the_dead_are_not_waited_for(self) -> None:
+        nodes = Nodes(6, 3)
+        nodes.settle({"pbx1": 9, "pbx2": 1, "pbx3": 1})
+        del nodes.shares["pbx1"]
+        nodes.table.jumped -= 86400.0
+        nodes.settle({"pbx2": 9, "pbx3": 1}, seconds=60)
+        assert nodes.capacities() == [3, 1]
+
+    @pytest.mark.parametrize("jump", [-3600.0, -1.0, 1.0, 3600.0])
+    def test_each_goes_on_with_its_homes_and_shares_again_after_a_lease(self, jump: float) -> None:
+        nodes = Nodes(6, 2)
+        nodes.settle({"pbx1": 9, "pbx2": 1})
+        nodes.table.jumped += jump
+        nodes.settle({"pbx1": 9, "pbx2": 1}, seconds=5)
+        assert nodes.capacities() == [3, 1]
+        nodes.settle({"pbx1": 9, "pbx2": 1})
+        assert nodes.capacities() == [5, 1]
+
+    def test_it_is_told_of_each_once(self) -> None:
+        table, share = Table(6), Share("pbx1", begun=0.0)
+        steady = []
+        for at, jumped in enumerate([0.0, 0.2, 5.0, 5.0, -60.0, -60.0]):
+            table.jumped = jumped
+            answer = table.take(share.beat(float(at), wants=1, busy=0), EPOCH + at)
+            steady.append(share.answered(answer, sent_at=float(at), at=float(at)))
+        assert steady == [True, True, False, True, False, True]
+
+    def test_a_slow_answer_is_no_jump(self) -> None:
+        table, share = Table(6), Share("pbx1", begun=0.0)
+        for sent_at, arrived_at, at in [(0.0, 3.0, 9.0), (10.0, 19.0, 19.5), (20.0, 20.5, 29.0), (30.0, 30.0, 30.0)]:
+            answer = table.take(share.beat(sent_at, wants=1, busy=0), EPOCH + arrived_at)
+            assert share.answered(answer, sent_at=sent_at, at=at)
+
+    def test_what_a_node_counts_on_for_others_to_be_away(self) -> None:
+        nodes = Nodes(6, 1)
+        share = nodes.shares["pbx1"]
+        assert share.latest(0.0) == float("-inf")
+        nodes.settle(seconds=int(LEASE) + 1)
+        assert share.latest(nodes.at + 5.0) == pytest.approx(EPOCH + nodes.at + 5.0, abs=1.0)
+        nodes.table.jumped += 60.0
+        assert share.latest(nodes.at) < EPOCH + nodes.at + 1.0
+        nodes.settle(seconds=1)
+        assert share.latest(nodes.at) == float("-inf")
 
 
-@settings(max_examples=300, deadline=None)
+Step = tuple[int, float, int, bool, bool, bool, float]
+
+
+@settings(max_examples=500, deadline=None)
 @given(
     limit=st.integers(1, 7),
     count=st.integers(1, 5),
@@ -219,15 +294,24 @@ Step = tuple[int, float, int, bool, bool]
             st.integers(1, 9),  # how much it has to do
             st.booleans(),  # whether the beat arrives
             st.booleans(),  # whether its answer does
+            st.sampled_from([False] * 9 + [True]),  # whether it was restarted before
+            st.sampled_from([0.0] * 12 + [-7200.0, -60.0, -15.0, -5.0, -1.0, 1.0, 5.0, 15.0, 60.0, 7200.0]),
         ),
-        max_size=60,
+        min_size=8,
+        max_size=40,
     ),
 )
-def test_no_slot_is_used_by_two_whatever_is_lost(limit: int, count: int, steps: list[Step]) -> None:
+def test_no_slot_is_used_by_two_whatever_is_lost_and_however_the_servers_clock_jumps(
+    limit: int, count: int, steps: list[Step]
+) -> None:
     nodes = Nodes(limit, count)
-    for who, after, wants, arrives, answered in steps:
+    for who, after, wants, arrives, answered, is_restarted, jump in steps:
         nodes.pass_time(after)
-        nodes.beat(f"pbx{who % count + 1}", wants, arrives=arrives, answered=answered)
+        nodes.table.jumped += jump
+        name = f"pbx{who % count + 1}"
+        if is_restarted:
+            nodes.restart(name)
+        nodes.beat(name, wants, arrives=arrives, answered=answered)
         assert sum(len(share.homes) for share in nodes.shares.values()) <= limit
 
 

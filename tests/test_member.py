@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from itgrix_kommo.kommo.limiter import Lapsed, Limiter, Priority
 from itgrix_kommo.kommo.shares import ALONE_AT_MOST, LEASE
@@ -17,7 +18,6 @@ from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.memory import Memory, Part
 from itgrix_kommo.storage.shared import SharedDatabase
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations
-from tests.pbx_servers import PostgreSql, a_postgresql
 
 pytestmark = pytest.mark.xdist_group("databases")
 
@@ -64,17 +64,19 @@ class Worker:
             await asyncio.sleep(0.1)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgreSql]:
-    with a_postgresql() as made:
-        yield made
-
-
 class Home:
     def __init__(
-        self, member: Member, limiter: Limiter, memory: Memory, together: Worker, alone: Worker, clock: Clock
+        self,
+        member: Member,
+        registrations: SharedRegistrations,
+        limiter: Limiter,
+        memory: Memory,
+        together: Worker,
+        alone: Worker,
+        clock: Clock,
     ) -> None:
         self.member = member
+        self.registrations = registrations
         self.limiter = limiter
         self.memory = memory
         self.together = together
@@ -88,9 +90,8 @@ class Home:
 
 
 @asynccontextmanager
-async def a_home(url: str, directory: Path, part: Part | None = None) -> AsyncIterator[Home]:
+async def a_home(shared: SharedDatabase, directory: Path, part: Part | None = None) -> AsyncIterator[Home]:
     """A node at work; `part` is what it remembers of an earlier life."""
-    shared = SharedDatabase(url)
     own = await Database.open(f"sqlite+aiosqlite:///{directory}/itgrix.db")
     clock = Clock()
     limiter = Limiter(6, clock=clock)
@@ -105,17 +106,16 @@ async def a_home(url: str, directory: Path, part: Part | None = None) -> AsyncIt
     member._clock = clock.time
     running = asyncio.create_task(member.run())
     try:
-        yield Home(member, limiter, memory, together, alone, clock)
+        yield Home(member, registrations, limiter, memory, together, alone, clock)
     finally:
         running.cancel()
         await asyncio.wait([running])
         await own.close()
-        await shared.close()
 
 
 @pytest.fixture
-async def home(server: PostgreSql, tmp_path: Path) -> AsyncIterator[Home]:
-    async with a_home(server.address, tmp_path) as made:
+async def home(shared: SharedDatabase, tmp_path: Path) -> AsyncIterator[Home]:
+    async with a_home(shared, tmp_path) as made:
         yield made
 
 
@@ -135,15 +135,25 @@ async def test_when_it_was_answered_last_is_remembered(home: Home) -> None:
     assert begun - 1 < heard_at <= time.time()
 
 
+async def test_a_jump_of_the_servers_clock_is_told_and_makes_nobody_seem_away(home: Home) -> None:
+    await home.until(lambda: home.member.mode is Mode.TOGETHER)
+    with capture_logs() as logs:
+        home.clock.passed += 5.0  # which the server's did not
+        await home.until(lambda: [one for one in logs if one["event"] == "shared_clock_jumped"])
+    assert home.registrations.latest() == float("-inf")
+
+
 @pytest.mark.parametrize(("unheard", "share"), [(3600.0, 2), (ALONE_AT_MOST, 0)])
 async def test_a_restart_does_not_prolong_the_day_for_which_it_may_go_on_alone(
     tmp_path: Path, unheard: float, share: int
 ) -> None:
     part = Part(frozenset({1, 2}), 7, "epoch", heard_at=time.time() - unheard)
-    async with a_home("postgresql+asyncpg://itgrix@127.0.0.1:1/itgrix", tmp_path, part) as home:
+    away = SharedDatabase("postgresql+asyncpg://itgrix@127.0.0.1:1/itgrix")
+    async with a_home(away, tmp_path, part) as home:
         await home.until(lambda: home.member.error)
         home.clock.passed += LEASE
         await home.until(lambda: home.alone.sent and not home.limiter.has_lapsed)
         assert (home.member.mode, home.member.facts()["share"]) == (Mode.ALONE, share)
         await home.until(lambda: home.alone.sent[0] if share else home.limiter.waiting)
         assert bool(home.alone.sent[0]) == bool(share)
+    await away.close()

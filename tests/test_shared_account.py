@@ -12,11 +12,13 @@ import pytest
 import sqlalchemy as sa
 
 from itgrix_kommo.errors import KommoUnreachable, NameTaken, StorageError
+from itgrix_kommo.kommo.answers import LONGEST_PAUSE
 from itgrix_kommo.kommo.limiter import Limiter
 from itgrix_kommo.kommo.oauth import TOKEN_PATH, Grant, Integration, OAuthTokens
 from itgrix_kommo.kommo.shares import COOL, LEASE, Share
 from itgrix_kommo.kommo.transport import Transport
 from itgrix_kommo.sandbox import Sandbox, SandboxOptions
+from itgrix_kommo.storage import shared_account
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.shared import SharedDatabase, account, nodes
 from itgrix_kommo.storage.shared_account import Heard, Known, SharedAccount
@@ -28,13 +30,39 @@ from tests.pbx_servers import PostgreSql, url_at
 pytestmark = pytest.mark.xdist_group("databases")
 
 
+class ServerClock:
+    """PostgreSQL's, as beats see it: `at` is what the nodes' own show, `jumped` by how much it is wrong.
+
+    Each beat costs a millisecond.
+    """
+
+    at = 0.0
+    jumped = 0.0
+    beats = 0
+
+    def now(self) -> float:
+        self.beats += 1
+        return 1_795_000_000.0 + self.at + self.jumped + self.beats / 1000
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> ServerClock:
+    made = ServerClock()
+    monkeypatch.setattr(shared_account, "CLOCK", sa.bindparam("now", callable_=made.now, type_=sa.Double))
+    monkeypatch.setattr(Node, "clock", made)
+    return made
+
+
 class Node:
+    clock = ServerClock()
+
     def __init__(self, name: str, shared: SharedDatabase, limit: int = 6) -> None:
         self.account = SharedAccount(shared, name, limit)
         self.share = Share(name, begun=0.0)
         self.known = Known(0, "", 0, 0.0)
 
     async def beat(self, at: float = 0.0, *, pause: float = 0.0) -> Heard:
+        self.clock.at = at
         beat = self.share.beat(at, wants=9, busy=0)
         heard = await self.account.beat(beat, self.known._replace(pause=pause))
         self.share.answered(heard.answer, sent_at=at, at=at)
@@ -152,6 +180,40 @@ class TestWhoIsCutOff:
             with pytest.raises(StorageError):
                 await turning
             await cut_off.close()
+
+
+class TestJumpsOfTheServersClock:
+    async def test_backward_the_dead_are_not_waited_for(self, shared: SharedDatabase, clock: ServerClock) -> None:
+        first, second = Node("pbx1", shared), Node("pbx2", shared)
+        for at in range(30):
+            await first.beat(float(at))
+            await second.beat(float(at))
+        clock.jumped = -3600.0
+        for at in range(30, 52):
+            heard = await first.beat(float(at))
+        assert [one.name for one in heard.nodes if one.is_here] == ["pbx1"]
+        assert first.share.capacity(52.0) == 3, "one may be at work alone with the others"
+        await second.beat(52.0)
+
+    async def test_backward_an_answer_to_come_is_no_answer(self, shared: SharedDatabase, clock: ServerClock) -> None:
+        first, second = Node("pbx1", shared), Node("pbx2", shared)
+        for at in range(5):
+            await first.beat(float(at))
+            await second.beat(float(at))
+        clock.jumped = -3.0
+        await first.beat(5.0)
+        clock.jumped = 0.0  # the server is at that time now
+        acked = sa.select(nodes.c.name, nodes.c.acked)
+        told = dict(await shared.read(lambda connection: connection.execute(acked).all()))
+        assert (told["pbx2"], told["pbx1"]) == (0.0, 0.0)
+
+    async def test_a_pause_is_not_prolonged_by_one(self, shared: SharedDatabase, clock: ServerClock) -> None:
+        first, second = Node("pbx1", shared), Node("pbx2", shared)
+        await first.beat(0.0, pause=30.0)
+        clock.jumped = -86400.0
+        assert (await second.beat(1.0)).pause == LONGEST_PAUSE
+        await first.beat(2.0, pause=28.0)
+        assert (await second.beat(2.0)).pause == pytest.approx(28.0, abs=0.1)
 
 
 class Holder:

@@ -95,8 +95,8 @@ async def let_pass(shared: SharedDatabase, days: float) -> None:
     await shared.write(lambda connection: connection.execute(older))
 
 
-async def away(shared: SharedDatabase, name: str) -> None:
-    lapsed = sa.update(nodes).where(nodes.c.name == name).values(until=0.0)
+async def away(shared: SharedDatabase, name: str, until: float = 0.0) -> None:
+    lapsed = sa.update(nodes).where(nodes.c.name == name).values(until=until)
     await shared.write(lambda connection: connection.execute(lapsed))
 
 
@@ -124,6 +124,23 @@ class TestStanding:
         await shared.write(lambda connection: connection.execute(sa.delete(handed)))
         rows = await first.own.latest(9)
         assert await as_shared(shared, rows) == await as_shared(None, rows) == rows
+
+
+class TestStandingIn:
+    async def test_for_who_seems_to_be_away_only_because_the_servers_clock_has_jumped_nobody_does(
+        self, pair: tuple[Node, Node], shared: SharedDatabase
+    ) -> None:
+        first, second = pair
+        await first.keep_and_hand_over("1.1")
+        assert (await first.common.in_line(time.time() + 1.0, limit=9)).due
+        await away(shared, "pbx1", until=1000.0)
+        second.common.latest = lambda: 999.0
+        assert await second.work() == []
+        await second.keep_and_hand_over("2.1")  # of the same client
+        assert await second.work() == []
+        second.common.latest = lambda: 1001.0
+        assert await second.work() == ["1.1"]
+        assert await second.work() == ["2.1"]
 
 
 class TestForgetting:

@@ -11,6 +11,10 @@ PostgreSQL) tells of each slot its *home*, the node that has it for good, and it
   `LEASE` from the last moment of which its home *knows* that its beat was answered: when that has passed, the home
   takes it back without asking. The homes of a node that is away stay reserved: it may be at work, cut off from the
   table alone.
+- The server's clock may jump: set right by hand, or another host's after a move. A node measures it by its own clock
+  from answer to answer. Where that shows a jump it goes on with the homes it had, and neither takes nor borrows for
+  `LEASE`; so does, with its homes, who has just come and can't tell. By then every lease of before is over for whoever
+  has it, by his own clock. What the table tells of later than now can't be true: it is believed for `LEASE` at most.
 
 Times of the table are its server's Unix seconds, others those of the node's own clock that never jumps.
 """
@@ -26,6 +30,9 @@ LEASE = 20.0
 
 COOL = 8.0
 """Seconds before its end that a lease is not used any more: a connection may take 5 s, then Kommo counts for 1.5 s."""
+
+STEADY = 0.25
+"""Seconds by which the server's clock may go wrong from answer to answer, measured by ours; more is a jump."""
 
 FORGOTTEN_AFTER = 86400.0
 """Seconds after which the homes of a node that is away go to the others."""
@@ -59,14 +66,19 @@ class Partner:
     wants: int
     until: float
 
+    def believed(self, now: float) -> Partner:
+        """As far as it can be true: an answer that is later than now was given before the clock was set back."""
+        return replace(self, acked=self.acked if self.acked <= now else 0.0, until=min(self.until, now + LEASE))
+
 
 class Beat(NamedTuple):
     """What a node brings to the table.
 
-    Of the slots it held it goes on with `keeps` (None, at its first beat: with all that the table knows of) and lets
+    Of the slots it held it goes on with `keeps` (None, at its first beat: with those that nobody lent it) and lets
     `releases` go; `drops` are homes it gives up. `may_take`: who has just come back waits with new slots until nobody
-    can hold an older right to them. `acked` is the time of its last beat whose answer it has received, `acked_before`
-    what it told as that then.
+    can hold an older right to them. `may_borrow`: who is not sure of the server's clock takes nothing that was
+    another's, and counts on nothing but what it `keeps`. `acked` is the time of its last beat whose answer it has
+    received, `acked_before` what it told as that then.
     """
 
     name: str
@@ -77,6 +89,7 @@ class Beat(NamedTuple):
     releases: frozenset[int]
     drops: frozenset[int]
     may_take: bool
+    may_borrow: bool
 
 
 class Answer(NamedTuple):
@@ -95,11 +108,12 @@ class Answer(NamedTuple):
 def exchange(
     beat: Beat, slots: Sequence[SharedSlot], partners: Mapping[str, Partner], now: float
 ) -> tuple[list[SharedSlot], Answer]:
-    """The table after this beat. `partners` are all known nodes, this one among them as it is now."""
+    """The table after this beat. `partners` are all known nodes as `believed`, this one among them as it is now."""
     me, limit = beat.name, len(slots)
-    table = list(slots)
-    for index, slot in enumerate(slots):
+    table = [replace(slot, until=min(slot.until, now + LEASE)) for slot in slots]
+    for index, slot in enumerate(table):
         table[index] = _settled(slot, beat, table, partners, now)
+    mine = {slot.number for slot in table if beat.may_borrow or _is_kept(slot, beat)}
     most = _most(me, limit, partners, now)
     if beat.may_take:
         lacking = fair(limit, len(partners)) - sum(slot.home == me for slot in table)
@@ -110,12 +124,14 @@ def exchange(
                 slot = replace(slot, home=me)
                 lacking -= 1
             end = _end(slot, me, partners, now)
-            if wanted > 0 and slot.is_free(now) and end > now + COOL and not _is_needed(slot, me, table, partners, now):
+            is_open = slot.is_free(now) and (beat.may_borrow or {slot.home, slot.holder} <= {None, me})
+            if wanted > 0 and is_open and end > now + COOL and not _is_needed(slot, me, table, partners, now):
                 slot = replace(slot, holder=me, until=end)
+                mine.add(slot.number)
                 wanted -= 1
             table[index] = slot
     homes = frozenset(slot.number for slot in table if slot.home == me)
-    ends = {slot.number: slot.until for slot in table if _is_held(slot, me, now)}
+    ends = {slot.number: slot.until for slot in table if slot.number in mine and _is_held(slot, me, now)}
     return table, Answer(now, ends, homes, most, max(0, len(homes) - fair(limit, len(partners))))
 
 
@@ -133,12 +149,17 @@ def _settled(
     slot = replace(slot, home=home)
     if slot.holder == me and slot.number in beat.releases:
         return replace(slot, holder=None, until=now)
-    is_kept = beat.keeps is None or slot.number in beat.keeps
-    if is_kept and (_is_held(slot, me, now) or (beat.keeps is not None and home == me and slot.is_free(now))):
+    takes_back = beat.keeps is not None and home == me and slot.is_free(now)
+    if _is_kept(slot, beat) and (_is_held(slot, me, now) or takes_back):
         end = slot.until if _is_needed(slot, me, table, partners, now) else _end(slot, me, partners, now)
         return replace(slot, holder=me, until=max(slot.until, end))
     # What the table thinks of as ours, and we don't, ends by itself.
     return slot
+
+
+def _is_kept(slot: SharedSlot, beat: Beat) -> bool:
+    """Whether the node goes on with what it held; of an earlier life's that is what nobody else can have a right to."""
+    return slot.home in (None, beat.name) if beat.keeps is None else slot.number in beat.keeps
 
 
 def _is_held(slot: SharedSlot, name: str, now: float) -> bool:
@@ -186,7 +207,8 @@ class Share:
         self._lasting: frozenset[int] = frozenset()
         """Homes that nobody can have borrowed, however long no answer comes."""
         self._acked = self._acked_before = 0.0
-        self._acked_at = begun
+        self._acked_at = self._acked_from = begun
+        self._sure_from = float("inf")
         self._alone_until = begun - unheard + ALONE_AT_MOST
         self._quiet_until = begun
         self._most = 0
@@ -199,26 +221,57 @@ class Share:
         """
         drops = frozenset(sorted(self.homes)[len(self.homes) - self._surplus :])
         self.homes -= drops
-        if self._held is None:
-            return Beat(self.name, self._acked, self._acked_before, wants, None, frozenset(), drops, may_take=True)
-        held = self._mine(at)
-        # One's own are kept rather than borrowed ones, and one always.
-        kept = sorted(held, key=lambda number: number not in self.homes)[: max(min(wants, self._most), busy, 1)]
-        keeps, releases = frozenset(kept), frozenset(self._held.keys() | held) - frozenset(kept)
-        self._held = {number: end for number, end in self._held.items() if number in keeps}
-        self._lasting &= keeps & self.homes
-        may_take = at >= self._quiet_until
-        return Beat(self.name, self._acked, self._acked_before, wants, keeps, releases, drops, may_take)
+        keeps: frozenset[int] | None = None
+        releases: frozenset[int] = frozenset()
+        if self._held is not None:
+            held = self._mine(at)
+            # One's own are kept rather than borrowed ones, and one always.
+            kept = sorted(held, key=lambda number: number not in self.homes)[: max(min(wants, self._most), busy, 1)]
+            keeps, releases = frozenset(kept), frozenset(self._held.keys() | held) - frozenset(kept)
+            self._held = {number: end for number, end in self._held.items() if number in keeps}
+            self._lasting &= keeps & self.homes
+        return Beat(
+            name=self.name,
+            acked=self._acked,
+            acked_before=self._acked_before,
+            wants=wants,
+            keeps=keeps,
+            releases=releases,
+            drops=drops,
+            may_take=keeps is None or at >= self._quiet_until,
+            may_borrow=at >= self._sure_from,
+        )
 
-    def answered(self, answer: Answer, *, sent_at: float, at: float) -> None:
-        """The table's answer to a beat that was sent at `sent_at`. It stands, be it an older table than before."""
-        # By our clock the server's `now` was not before the beat was sent.
-        self._held = {number: sent_at + end - answer.now for number, end in answer.ends.items()}
+    def answered(self, answer: Answer, *, sent_at: float, at: float) -> bool:
+        """The table's answer to a beat that was sent at `sent_at`. It stands, be it an older table than before.
+
+        False where the server's clock has jumped since the last one: then nothing new is believed.
+        """
+        passed = answer.now - self._acked
+        is_first = self._held is None
+        is_steady = sent_at - self._acked_at - STEADY <= passed <= at - self._acked_from + STEADY
+        if is_first or not is_steady:
+            self._sure_from = at + LEASE
+        lasting = answer.homes & answer.ends.keys()
+        if is_first or is_steady:
+            # By our clock the server's `now` was not before the beat was sent.
+            self._held = {number: sent_at + end - answer.now for number, end in answer.ends.items()}
+            self._lasting = lasting
+        else:
+            self._held = {}
+            self._lasting &= lasting
         self.homes = answer.homes
-        self._lasting = answer.homes & answer.ends.keys()
-        self._acked_before, self._acked, self._acked_at = self._acked, answer.now, at
+        self._acked_before, self._acked, self._acked_at, self._acked_from = self._acked, answer.now, at, sent_at
         self._alone_until = at + ALONE_AT_MOST
         self._most, self._surplus = answer.most, answer.surplus
+        return is_first or is_steady
+
+    def latest(self, at: float) -> float:
+        """What the server's clock shows at most, if it is right: who was here until later is here.
+
+        Long ago while that clock is not believed: then everybody is.
+        """
+        return self._acked + (at - self._acked_from) + STEADY if at >= self._sure_from else float("-inf")
 
     def lost(self, at: float) -> None:
         """The connection broke: the table that comes back may be an older one."""

@@ -96,6 +96,7 @@ class Member:
         self._waiting: dict[str, int] = {}
         self.nodes: tuple[NodeSeen, ...] = ()
         self._worked_in = self._spell
+        registrations.latest = lambda: self._share.latest(self._clock())
         limiter.resize(0)
 
     @property
@@ -203,7 +204,9 @@ class Member:
         except NameTaken:
             await self._stand_aside()
             raise
-        self._share.answered(heard.answer, sent_at=sent_at, at=self._clock())
+        if not self._share.answered(heard.answer, sent_at=sent_at, at=self._clock()):
+            remedy = "see why the clock of PostgreSQL's host was set; until then each node uses its fixed share"
+            _log.warning("shared_clock_jumped", for_s=LEASE, remedy=remedy)
         await self._take_in(heard)
         if beat.keeps is not None:  # only the second beat tells whether another has this name: claims are by name
             self._leases += sent_at >= self._lease_ends

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from itgrix_kommo import __version__
 from itgrix_kommo.errors import NameTaken
+from itgrix_kommo.kommo.answers import LONGEST_PAUSE
 from itgrix_kommo.kommo.shares import FORGOTTEN_AFTER, LEASE, Answer, Beat, Partner, SharedSlot, exchange
 from itgrix_kommo.storage.shared import CLOCK, SharedDatabase, account, insert, nodes, slots
 
@@ -68,18 +69,18 @@ class SharedAccount:
         connection.execute(insert(account).values(first).on_conflict_do_nothing())
         row = connection.execute(sa.select(account).with_for_update()).mappings().one()
         now = float(connection.execute(sa.select(CLOCK)).scalar_one())
-        common: dict[str, Any] = {"tick": max(row["tick"], known.tick) + 1}
+        common: dict[str, Any] = {"tick": max(row["tick"], known.tick) + 1, "epoch_at": min(row["epoch_at"], now)}
         if row["tick"] < known.tick:  # this is an older copy than the one we knew
             common |= {"epoch": str(uuid.uuid4()), "epoch_at": now}
-        if known.pause > 0 and now + known.pause > row["paused_until"]:
+        if known.pause > 0 and (now + known.pause > row["paused_until"] or row["paused_by"] == self._node):
             common |= {"paused_until": now + known.pause, "paused_by": self._node}
         common = {**row, **common}
         connection.execute(sa.update(account).values(common))
         if row["tick"] >= known.tick and beat.keeps is not None:
             self._see_that_it_is_alone(connection, beat, now)
         self._enter(connection, beat, known, now)
+        partners = self._partners(connection, now)
         there = connection.execute(sa.select(nodes)).mappings().all()
-        partners = {one["name"]: Partner(one["name"], one["acked"], one["wants"], one["until"]) for one in there}
         table, answer = exchange(beat, self._slots(connection), partners, now)
         change = sa.update(slots).where(slots.c.number == sa.bindparam("slot"))
         connection.execute(
@@ -90,7 +91,9 @@ class SharedAccount:
             answer,
             tick=common["tick"],
             epoch=common["epoch"],
-            pause=max(0.0, common["paused_until"] - now) if common["paused_by"] != self._node else 0.0,
+            pause=min(max(0.0, common["paused_until"] - now), LONGEST_PAUSE)
+            if common["paused_by"] != self._node
+            else 0.0,
             nodes=tuple(_seen(one, table, now) for one in there),
         )
 
@@ -118,6 +121,18 @@ class SharedAccount:
         }
         connection.execute(insert(nodes).values(mine).on_conflict_do_update(index_elements=["name"], set_=mine))
         connection.execute(sa.delete(nodes).where(nodes.c.until < now - FORGOTTEN_AFTER))
+
+    def _partners(self, connection: sa.Connection, now: float) -> dict[str, Partner]:
+        """As they are believed; kept so, lest it become true with time what can't be true now."""
+        told = [
+            Partner(*row)
+            for row in connection.execute(sa.select(nodes.c.name, nodes.c.acked, nodes.c.wants, nodes.c.until))
+        ]
+        believed = [one.believed(now) for one in told]
+        change = sa.update(nodes).where(nodes.c.name == sa.bindparam("node"))
+        if changed := [{"node": one.name, "at": one.acked, "end": one.until} for one in believed if one not in told]:
+            connection.execute(change.values(acked=sa.bindparam("at"), until=sa.bindparam("end")), changed)
+        return {one.name: one for one in believed}
 
     def _slots(self, connection: sa.Connection) -> Sequence[SharedSlot]:
         """As many as the limit says; the node that was configured last decides."""

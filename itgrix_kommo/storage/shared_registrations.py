@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -36,6 +36,8 @@ LOST = (
 
 _NOW = "extract(epoch FROM clock_timestamp())"
 _IS_ALIVE = f"n.until > {_NOW}"
+# Another node: one that seems to be away only by a clock that has jumped is not.
+_MAY_BE_ALIVE = f"n.until > least({_NOW}, CAST(:latest AS float8))"
 
 _DUE = sa.text(
     f"""
@@ -45,13 +47,13 @@ _DUE = sa.text(
     ) AS is_elsewhere
     FROM handed h
     WHERE h.state = 'waiting' AND h.due_at <= :now AND h.client <> ALL(:busy)
-      AND (h.node = :me OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.name = h.node AND {_IS_ALIVE}))
+      AND (h.node = :me OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.name = h.node AND {_MAY_BE_ALIVE}))
       AND NOT EXISTS (
           SELECT 1 FROM handed o WHERE o.client = h.client AND o.state = 'waiting' AND o.number < h.number
       )
       AND NOT EXISTS (
           SELECT 1 FROM claims c JOIN nodes n ON n.name = c.node
-          WHERE c.client = h.client AND c.node <> :me AND {_IS_ALIVE}
+          WHERE c.client = h.client AND c.node <> :me AND {_MAY_BE_ALIVE}
       )
       AND EXISTS (
           SELECT 1 FROM account a
@@ -66,7 +68,7 @@ _CLAIM = sa.text(
     f"""
     INSERT INTO claims (client, node) SELECT client, :me FROM unnest(:clients) AS client
     ON CONFLICT (client) DO UPDATE SET node = excluded.node
-    WHERE claims.node = :me OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.name = claims.node AND {_IS_ALIVE})
+    WHERE claims.node = :me OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.name = claims.node AND {_MAY_BE_ALIVE})
     RETURNING client
     """  # noqa: S608
 ).bindparams(sa.bindparam("clients", type_=sa.ARRAY(sa.Text)))
@@ -175,12 +177,16 @@ class _Change(NamedTuple):
 
 
 class SharedRegistrations:
-    """What `Delivery` works at while the shared database is there. `node` is this one."""
+    """What `Delivery` works at while the shared database is there. `node` is this one.
+
+    `latest` tells what the server's clock shows at most, by whoever measures it (`Share.latest`).
+    """
 
     def __init__(self, database: SharedDatabase, memory: Memory, node: str) -> None:
         self._database = database
         self._memory = memory
         self._node = node
+        self.latest: Callable[[], float] = lambda: float("inf")
         self._clients: dict[int, str] = {}
         self._changing: Gathering[_Change, Remembered | None] = Gathering(self._change_all, most=MOST_CHANGES)
 
@@ -188,12 +194,13 @@ class SharedRegistrations:
 
     async def in_line(self, now: float, *, limit: int, busy: Sequence[str] = ()) -> Line:
         """The oldest waiting registration of each client who is nobody else's; he is this node's from now on."""
-        given = {"me": self._node, "now": now, "busy": list(busy), "most": limit, "awaited": MEMORY_AWAITED}
+        mine = {"me": self._node, "latest": self.latest()}
+        given = {**mine, "now": now, "busy": list(busy), "most": limit, "awaited": MEMORY_AWAITED}
 
         def claim(connection: sa.Connection) -> list[Registration]:
             rows = connection.execute(_DUE, given).mappings().all()
             clients = list({row["client"] for row in rows})
-            claimed = set(connection.execute(_CLAIM, {"me": self._node, "clients": clients}).scalars())
+            claimed = set(connection.execute(_CLAIM, {**mine, "clients": clients}).scalars())
             return [_registration(row) for row in rows if row["client"] in claimed]
 
         found = await self._database.write(claim)
