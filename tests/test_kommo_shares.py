@@ -174,6 +174,32 @@ class TestAlone:
             nodes.beat("pbx2", arrives=False)
         assert nodes.capacities() == [3, 3]
 
+    def test_homes_are_given_up_once_however_often_that_is_lost(self) -> None:
+        nodes = Nodes(6, 1)
+        nodes.settle()
+        nodes.shares["pbx2"] = Share("pbx2", begun=nodes.at)
+        nodes.used_until["pbx2"], nodes.wants["pbx2"] = [], 9
+        nodes.beat("pbx2")
+        nodes.beat("pbx1")  # which is told to give up three
+        for _ in range(5):
+            nodes.beat("pbx1", arrives=False)
+        assert len(nodes.shares["pbx1"].homes) == 3
+        nodes.settle()
+        assert nodes.capacities() == [3, 3]
+
+    def test_homes_in_use_are_not_given_up_by_who_is_alone(self) -> None:
+        nodes = Nodes(6, 1)
+        nodes.settle()
+        nodes.shares["pbx2"] = Share("pbx2", begun=nodes.at)
+        nodes.used_until["pbx2"], nodes.wants["pbx2"] = [], 9
+        nodes.beat("pbx2")
+        nodes.beat("pbx1")
+        nodes.pass_time(LEASE)
+        nodes.beat("pbx1", answered=False)
+        for _ in range(5):
+            nodes.beat("pbx2")
+        assert nodes.capacities() == [6, 0]
+
     def test_the_others_take_what_a_dead_one_had_borrowed(self) -> None:
         nodes = Nodes(6, 3)
         nodes.settle({"pbx1": 9, "pbx2": 1, "pbx3": 1})

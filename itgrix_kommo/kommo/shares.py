@@ -219,15 +219,18 @@ class Share:
 
         `busy` slots may still be counted by Kommo.
         """
-        drops = frozenset(sorted(self.homes)[len(self.homes) - self._surplus :])
+        mine = self._mine(at)
+        drops: frozenset[int] = frozenset()
+        if not self._is_alone(at):  # else they are in use, and no lease keeps others off them
+            drops = frozenset(sorted(self.homes)[len(self.homes) - self._surplus :])
+            self._surplus = 0  # until it is told anew
         self.homes -= drops
         keeps: frozenset[int] | None = None
         releases: frozenset[int] = frozenset()
         if self._held is not None:
-            held = self._mine(at)
             # One's own are kept rather than borrowed ones, and one always.
-            kept = sorted(held, key=lambda number: number not in self.homes)[: max(min(wants, self._most), busy, 1)]
-            keeps, releases = frozenset(kept), frozenset(self._held.keys() | held) - frozenset(kept)
+            kept = sorted(mine, key=lambda number: number not in self.homes)[: max(min(wants, self._most), busy, 1)]
+            keeps, releases = frozenset(kept), frozenset(self._held.keys() | mine) - frozenset(kept)
             self._held = {number: end for number, end in self._held.items() if number in keeps}
             self._lasting &= keeps & self.homes
         return Beat(
