@@ -23,9 +23,9 @@ from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.files import CHRONICLE, JOURNAL, LINK_KEY, RECORDINGS, home
 from itgrix_kommo.storage.journal import Journal
 from itgrix_kommo.storage.memory import Memory
-from itgrix_kommo.storage.names import see_whose
+from itgrix_kommo.storage.names import out_of_reach, see_whose
 from itgrix_kommo.storage.recordings import RecordingTable, link_key
-from itgrix_kommo.storage.registrations import Registrations
+from itgrix_kommo.storage.registrations import Registrations, State
 from itgrix_kommo.storage.shared import SharedDatabase
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations, forget_before
 
@@ -38,7 +38,12 @@ async def registrations(config: Config, database: Database) -> Registrations:
     others = await see_whose(database, config.storage.url.get_secret_value(), name)
     if others is not None:
         _log.warning("rows_of_another_name", what=others.words, remedy=others.remedy)
-    return Registrations(database, name)
+    own = Registrations(database, name)
+    handed = 0 if config.storage.shared_url is not None else (await own.counts()).get(State.HANDED, 0)
+    if handed:
+        words, remedy = out_of_reach(handed)
+        _log.warning("rows_out_of_reach", what=words, remedy=remedy)
+    return own
 
 
 def shared_database(config: Config, stack: AsyncExitStack) -> SharedDatabase | None:

@@ -207,6 +207,13 @@ class TestCommands:
         assert (own["words"], other["verdict"]) == ("can be read: 1 done", "warning")
         assert "stop the daemon, type itgrix-kommo nodes rename pbx1, and start it again" in other["remedy"]
 
+    async def test_the_doctor_tells_of_what_was_handed_over_by_one_that_is_alone_now(self, config: Path) -> None:
+        await keep(config, ended(inbound()), State.HANDED)
+        own, handed = storage_findings(config)
+        assert (own["words"], handed["verdict"]) == ("can be read: 1 handed", "warning")
+        assert handed["words"].startswith("1 registration was handed over to the nodes' database")
+        assert command("calls", "list", "--only", "handed", "--config", config).returncode == 0
+
     def test_list_and_forget_of_one_that_is_alone_say_so(self, config: Path) -> None:
         shown = command("nodes", "list", "--json", "--config", config)
         assert (shown.returncode, json.loads(shown.stdout)) == (0, [])

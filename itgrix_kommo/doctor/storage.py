@@ -28,7 +28,8 @@ from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.oauth import Grant
 from itgrix_kommo.storage.database import grants, registrations
 from itgrix_kommo.storage.files import CHRONICLE, JOURNAL, RECORDINGS, home
-from itgrix_kommo.storage.names import kept_if_others, misnamed
+from itgrix_kommo.storage.names import kept_if_others, misnamed, out_of_reach
+from itgrix_kommo.storage.registrations import State
 
 GROUP: Final = "storage"
 
@@ -149,12 +150,13 @@ async def database(config: Config) -> list[Finding]:
             counts = await _counts(connection, name)
     except StorageError as error:
         return [fault(*split(str(error)))]
+    told = [judge_counts(counts)]
+    if config.storage.shared_url is None and (handed := counts.get(State.HANDED, 0)):
+        told.append(warning(*out_of_reach(handed)))
     wrong = misnamed(found, name, file) if file is not None else None
-    if wrong is None:
-        return [judge_counts(counts)]
-    if wrong.is_refused:
+    if wrong is not None and wrong.is_refused:
         return [fault(wrong.words, wrong.remedy)]
-    return [judge_counts(counts), warning(wrong.words, wrong.remedy)]
+    return [*told, *([warning(wrong.words, wrong.remedy)] if wrong is not None else [])]
 
 
 def judge_counts(counts: Mapping[str, int]) -> Finding:

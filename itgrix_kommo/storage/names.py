@@ -130,6 +130,15 @@ async def see_that_none_is_both(database: Database, old: str, new: str) -> None:
     await database.read(lambda connection: _see_that_none_is_both(connection, old, new))
 
 
+def out_of_reach(handed: int) -> tuple[str, str]:
+    """(words, remedy) where so many were handed over by a node that has no part in the shared database any more."""
+    rows = "registration was" if handed == 1 else "registrations were"
+    words = (
+        f"{handed} {rows} handed over to the nodes' database; storage.shared_url is not set, so nobody here hears more"
+    )
+    return words, "set it again until itgrix-kommo calls list --only handed shows none"
+
+
 async def rename(database: Database, old: str, new: str) -> Kept:
     """Let all that is kept under `old` be under `new`; how it stood. Raises StorageError, and then nothing is changed.
 
