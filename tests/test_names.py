@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from itgrix_kommo.errors import NameChanged, StorageError
+from itgrix_kommo.recordings.recording import Recording
 from itgrix_kommo.storage.database import Database, remembered
 from itgrix_kommo.storage.memory import Memory, Part, Remembered
 from itgrix_kommo.storage.names import GRAVE, Kept, kept, misnamed, names, rename, see_whose
+from itgrix_kommo.storage.recordings import RecordingTable
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 from tests import test_cli
 from tests.story import ended, inbound
@@ -214,11 +217,33 @@ class TestCommands:
         assert handed["words"].startswith("1 registration was handed over to the nodes' database")
         assert command("calls", "list", "--only", "handed", "--config", config).returncode == 0
 
+    async def test_a_person_is_forgotten_whatever_the_pbx_was_called_when_he_called(self, config: Path) -> None:
+        await keep(config, ended(inbound(recording="call.wav")), State.DONE)
+        url = f"sqlite+aiosqlite:///{config.with_name('itgrix.db')}"
+        async with opened(url) as database:
+            await RecordingTable(database).put(Recording("pbx1-1795355557.2", ("/call.wav",), "call", 0.0))
+            await RecordingTable(database).put(Recording("pbx1-1795355558.2", ("/other.wav",), "call", 0.0))
+        call_it(config, "madrid")
+        erased = command("calls", "erase", "--phone", "+79990000001", "--yes", "--json", "--config", config)
+        told = json.loads(erased.stdout)["erased"]
+        assert (told["registrations"], told["recordings"]) == (1, 1), erased.stderr
+        async with opened(url) as database:
+            assert await RecordingTable(database).get("pbx1-1795355557.2") is None
+            (row,) = await Registrations(database, "pbx1").latest(9)
+        assert "9990000001" not in str(row)
+
     def test_list_and_forget_of_one_that_is_alone_say_so(self, config: Path) -> None:
         shown = command("nodes", "list", "--json", "--config", config)
         assert (shown.returncode, json.loads(shown.stdout)) == (0, [])
         assert "storage.shared_url is not set: pbx1 shares the account with no other PBX" in shown.stderr
         assert command("nodes", "forget", "pbx2", "--config", config).returncode == 1
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    database = await Database.open(url)
+    yield database
+    await database.close()
 
 
 def storage_findings(config: Path) -> list[dict[str, str]]:

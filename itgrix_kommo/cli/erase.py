@@ -20,6 +20,7 @@ from itgrix_kommo.recordings.converted import Converted
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.erasure import Erasure, Traces, erase_shared
 from itgrix_kommo.storage.files import RECORDINGS, daemon_of, home
+from itgrix_kommo.storage.names import file_of
 from itgrix_kommo.storage.registrations import Registrations
 from itgrix_kommo.storage.shared import SharedDatabase
 
@@ -129,8 +130,9 @@ async def _erase_shared(settings: Config, digits: str) -> int:
 
 
 def _erasure(settings: Config, database: Database, digits: str) -> Erasure:
-    files = home(settings.storage.url.get_secret_value())
-    return Erasure(database, settings.node.name, files, digits, conversations_of=conversations_of, faceless=faceless)
+    url = settings.storage.url.get_secret_value()
+    node = settings.node.name if file_of(url) is None else None
+    return Erasure(database, node, home(url), digits, conversations_of=conversations_of, faceless=faceless)
 
 
 def _counts(settings: Config, traces: Traces) -> dict[str, int]:

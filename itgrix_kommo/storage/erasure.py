@@ -71,13 +71,14 @@ class Traces(NamedTuple):
 class Erasure:
     """Of one number on one node. `digits` are those that every way of writing the number has in common.
 
+    `node` is None where all rows are this host's, whatever it was called; on a server some may be another node's.
     `conversations_of` gives the ids of a kept call's conversations, `faceless` makes of it one that tells nobody.
     """
 
     def __init__(
         self,
         database: Database,
-        node: str,
+        node: str | None,
         files: Path,
         digits: str,
         *,
@@ -92,7 +93,7 @@ class Erasure:
         self._digits = digits
         # What goes on is another's longer number; what stands before are country codes and prefixes.
         self._named = re.compile(rb"%b(?!\d)" % digits.encode())
-        self._here = registrations.c.node == node
+        self._here = sa.true() if node is None else registrations.c.node == node
 
     async def find(self) -> Traces:
         """What there is. Raises StorageError."""
@@ -120,7 +121,7 @@ class Erasure:
             ids=ids,
             clients=frozenset(row.client for row in rows),
             phones=await self._phones(told),
-            recordings=await self._recordings(told, [f"{self._node}-{one}" for one in talks]),
+            recordings=await self._recordings(told, set(talks)),
             journal=await asyncio.to_thread(
                 self._spans, self._journals(), _FRAME, {one.encode() for one in ids}, _is_of_call
             ),
@@ -208,15 +209,18 @@ class Erasure:
         )
         return await self._database.read(lambda connection: list(connection.execute(query).scalars()))
 
-    async def _recordings(self, told: str, ids: list[str]) -> list[str]:
-        query = sa.select(recordings.c.id).where(
-            sa.or_(
-                recordings.c.id.in_(ids),
-                recordings.c.file_name.like(told),
-                sa.cast(recordings.c.sources, sa.Text).like(told),
-            )
-        )
-        return await self._database.read(lambda connection: list(connection.execute(query).scalars()))
+    async def _recordings(self, told: str, talks: Collection[str]) -> list[str]:
+        """By number or conversation: `<node>-<conversation>` is a recording's id, as the node was called then."""
+        is_his = sa.or_(recordings.c.file_name.like(told), sa.cast(recordings.c.sources, sa.Text).like(told))
+        query = sa.select(recordings.c.id, is_his)
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [one for one, by_number in rows if by_number or self._is_of_talk(one, talks)]
+
+    def _is_of_talk(self, recording: str, talks: Collection[str]) -> bool:
+        if self._node is not None:
+            return recording.removeprefix(f"{self._node}-") in talks
+        ends = (recording[at + 1 :] for at, letter in enumerate(recording) if letter == "-")
+        return any(one in talks for one in ends)
 
 
 async def erase_shared(shared: SharedDatabase, digits: str, faceless: Callable[[Kept], Kept]) -> int:
