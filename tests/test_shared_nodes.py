@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from itgrix_kommo.doctor.nodes import judge_members
 from itgrix_kommo.errors import NodeAtWork, StorageError
 from itgrix_kommo.kommo.shares import Share
-from itgrix_kommo.storage import names
+from itgrix_kommo.storage import names, shared_nodes
 from itgrix_kommo.storage.database import Database
-from itgrix_kommo.storage.memory import Memory
+from itgrix_kommo.storage.memory import Memory, Part
 from itgrix_kommo.storage.names import GRAVE
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 from itgrix_kommo.storage.shared import SharedDatabase, handed, nodes, shared_phonebook
@@ -186,8 +186,9 @@ class TestForget:
 
 class TestRename:
     async def test_its_registrations_its_part_and_its_phones_go_along(
-        self, shared: SharedDatabase, pair: tuple[Node, Node]
+        self, shared: SharedDatabase, pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(shared_nodes, "PORTION", 1)
         first, second = pair
         phone = {"phone": "7999", "used_at": 0.0, "told_at": 0.0, "changed_at": 0.0, "node": "pbx1"}
         await shared.write(lambda connection: connection.execute(sa.insert(shared_phonebook), phone))
@@ -244,8 +245,25 @@ class TestRename:
         await second.go_away()
         before = await rows_of(shared)
         with pytest.raises(StorageError, match=r"1\.2 is a call of pbx1 and of pbx2 alike"):
-            await rename(shared, "pbx1", "pbx2")
+            await rename(shared, "pbx1", "pbx2", was_new=True)
         assert await rows_of(shared) == before
+
+    async def test_the_name_of_another_pbx_that_is_away_is_not_taken(
+        self, shared: SharedDatabase, pair: tuple[Node, Node], config: Path
+    ) -> None:
+        first, second = pair
+        await second.go_away()
+        call_it(config, "pbx2")
+        await first.hand_over("1.1")
+        refused = await asyncio.to_thread(command, "nodes", "rename", "pbx1", "--config", config)
+        assert (refused.returncode, "pbx2 is another PBX of this account" in refused.stderr) == (1, True)
+        assert "itgrix-kommo nodes forget pbx2 first" in refused.stderr
+        assert await rows_of(shared) == {("pbx1", "1.1"): "waiting"}
+        assert not await names.was_called(first.database, "pbx2")
+        await Memory(first.database, "pbx2").keep_part(Part())
+        assert await names.was_called(first.database, "pbx2")
+        assert await rename(shared, "pbx1", "pbx2", was_new=True) == Moved(1, waiting=1)
+        assert [one.name for one in await members(shared)] == ["pbx2"]
 
     async def test_what_others_remember_by_the_former_name_does_not_come_back(
         self, shared: SharedDatabase, pair: tuple[Node, Node]

@@ -170,7 +170,8 @@ async def _rename(settings: Config, old: str) -> tuple[Kept, Moved | None]:
             with err.status("waiting …") if err.is_terminal else contextlib.nullcontext() as waiting:
                 tell = waiting.update if waiting is not None else lambda _: None
                 await shared_nodes.wait_until_away(shared, [old, new], tell)
-                moved = await shared_nodes.rename(shared, old, new)
+                was_new = await names.was_called(database, new)
+                moved = await shared_nodes.rename(shared, old, new, was_new=was_new)
         here = await names.rename(database, old, new)
         if not here.registrations and not (moved and moved.registrations):
             known = await database.read(names.names)

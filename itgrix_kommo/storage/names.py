@@ -139,6 +139,14 @@ def out_of_reach(handed: int) -> tuple[str, str]:
     return words, "set it again until itgrix-kommo calls list --only handed shows none"
 
 
+async def was_called(database: Database, name: str) -> bool:
+    """Whether this host had that name, alone or as one of several nodes."""
+    part = sa.select(membership.c.node).where(membership.c.node == name)
+    return await database.read(
+        lambda connection: name in names(connection) or connection.execute(part).first() is not None
+    )
+
+
 async def rename(database: Database, old: str, new: str) -> Kept:
     """Let all that is kept under `old` be under `new`; how it stood. Raises StorageError, and then nothing is changed.
 

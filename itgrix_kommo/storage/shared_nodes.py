@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from itgrix_kommo.errors import NodeAtWork
+from itgrix_kommo.errors import NodeAtWork, StorageError
 from itgrix_kommo.kommo.shares import LEASE
 from itgrix_kommo.storage.names import GRAVE, MOVED, both
 from itgrix_kommo.storage.registrations import State
@@ -165,13 +165,13 @@ async def _heard_until(shared: SharedDatabase, names: Collection[str]) -> tuple[
     return await shared.read(ask)
 
 
-async def rename(shared: SharedDatabase, old: str, new: str) -> Moved:
-    """Let all that is `old`'s be `new`'s; what of its registrations was left to move.
+async def rename(shared: SharedDatabase, old: str, new: str, *, was_new: bool = False) -> Moved:
+    """Let all that is `old`'s be `new`'s; what of its registrations was left. `was_new`: it was called so before.
 
-    Neither may be at work: raises NodeAtWork. Raises StorageError where a call is kept under either name, and then
-    nothing is changed. What was cut short is finished when it is done again.
+    Neither may be at work: raises NodeAtWork. Raises StorageError where `new` is another node, or a call is kept under
+    either name, and then nothing is changed. What was cut short is finished when it is done again.
     """
-    await shared.write(lambda connection: _rename_node(connection, old, new))
+    await shared.write(lambda connection: _rename_node(connection, old, new, was_new=was_new))
     found = await shared.read(lambda connection: _unfinished(connection, old))
     while await shared.write(lambda connection: _move_some(connection, old, new)):
         pass
@@ -180,14 +180,20 @@ async def rename(shared: SharedDatabase, old: str, new: str) -> Moved:
     return found
 
 
-def _rename_node(connection: sa.Connection, old: str, new: str) -> None:
+def _rename_node(connection: sa.Connection, old: str, new: str, *, was_new: bool) -> None:
     _take_turn(connection)
     for name in (old, new):
         _see_that_it_is_away(connection, name)
+    known = set(connection.execute(sa.select(nodes.c.name).where(nodes.c.name.in_([old, new]))).scalars())
+    if len(known) == 2 and not was_new:
+        raise StorageError(
+            f"node.name: {new} is another PBX of this account, which is away: give this one a name of its own; "
+            f"if that one is gone for good, type itgrix-kommo nodes forget {new} first"
+        )
     _see_that_none_is_both(connection, old, new)
     # Who was called so before, and is again, leaves no graves of his own rows.
     connection.execute(sa.delete(handed).where(handed.c.node == new, handed.c.version >= GRAVE))
-    if connection.execute(sa.select(nodes.c.name).where(nodes.c.name == new)).first():
+    if new in known:
         connection.execute(sa.delete(nodes).where(nodes.c.name == old))
     else:
         connection.execute(sa.update(nodes).where(nodes.c.name == old).values(name=new))
