@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+import sqlalchemy as sa
 from structlog.testing import capture_logs
 
+from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.limiter import Lapsed, Limiter, Priority
 from itgrix_kommo.kommo.shares import ALONE_AT_MOST, LEASE
 from itgrix_kommo.pipeline.member import Member, Mode
 from itgrix_kommo.storage.database import Database
-from itgrix_kommo.storage.memory import Memory, Part
-from itgrix_kommo.storage.shared import SharedDatabase
+from itgrix_kommo.storage.engines import Work
+from itgrix_kommo.storage.memory import IN_DOUBT, Memory, Part
+from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
+from itgrix_kommo.storage.shared import SharedDatabase, handed
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations
+from tests.pbx_servers import PostgreSql
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.xdist_group("databases")
 
@@ -157,3 +165,42 @@ async def test_a_restart_does_not_prolong_the_day_for_which_it_may_go_on_alone(
         await home.until(lambda: home.alone.sent[0] if share else home.limiter.waiting)
         assert bool(home.alone.sent[0]) == bool(share)
     await away.close()
+
+
+class Doubtful(SharedDatabase):
+    """Its answer to a commit is lost, as long as `is_cut`."""
+
+    is_cut = False
+
+    async def write(self, work: Work[T], *, before_commit: Callable[[], Awaitable[None]] | None = None) -> T:
+        done = await super().write(work, before_commit=before_commit)
+        if self.is_cut:
+            raise StorageError("no answer")
+        return done
+
+
+async def test_what_another_node_may_have_is_left_to_it(
+    shared: SharedDatabase, shared_server: PostgreSql, tmp_path: Path
+) -> None:
+    """The network went while PostgreSQL committed what was handed over; who goes on alone must not do it as well."""
+    doubtful = Doubtful(shared_server.address)
+    async with a_home(doubtful, tmp_path) as home:
+        own = await Database.open(f"sqlite+aiosqlite:///{tmp_path}/itgrix.db", beside_daemon=True)
+        registrations = Registrations(own, "pbx1")
+        await home.until(lambda: home.together.sent)
+        doubtful.is_cut = True
+        await registrations.keep(NewRegistration("1.1", frozenset({"1.1"}), "+79990000001", {"id": "1.1"}))
+        home.member.nudge()
+        async with asyncio.timeout(WITHIN):
+            while await shared.read(lambda connection: connection.execute(sa.select(handed)).first()) is None:
+                await asyncio.sleep(0.01)
+        line = await registrations.in_line(time.time(), limit=9)
+        assert line.due == []
+        assert (await registrations.latest(9))[0].reason == IN_DOUBT
+        doubtful.is_cut = False
+        async with asyncio.timeout(WITHIN):
+            while not await home.memory.handed(0):
+                await asyncio.sleep(0.01)
+        assert [row.state for row in await home.memory.rows()] == [State.WAITING]
+        await own.close()
+    await doubtful.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -44,7 +45,7 @@ class Node:
     async def keep_and_hand_over(self, call_id: str) -> None:
         await self.own.keep(NewRegistration(call_id, frozenset({call_id}), CLIENT, {"id": call_id}))
         rows = await self.memory.to_hand_over()
-        await self.common.hand_over(rows.values())
+        await self.common.hand_over(rows.values(), functools.partial(self.memory.handing_over, rows))
         await self.memory.handed_over(rows)
 
     async def remind(self) -> None:

@@ -9,6 +9,7 @@ and where the database is an older copy of itself, all that is remembered of lat
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -319,7 +320,7 @@ class Member:
         if self._epoch != self._part.epoch:
             await self._reconcile()
         while rows := await self._memory.to_hand_over():
-            await self._registrations.hand_over(rows.values())
+            await self._registrations.hand_over(rows.values(), functools.partial(self._memory.handing_over, rows))
             await self._memory.handed_over(rows)
             self._together.nudge()
         while ended := await self._registrations.to_tell():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -18,6 +18,9 @@ KEPT_FOR = 7 * 86400.0
 """Seconds that registrations are remembered: older copies of the shared database are not put back."""
 
 MOST_AT_ONCE = 200
+
+IN_DOUBT = "whether the other nodes have it shows once their database answers"
+"""Why a registration that may have been handed over waits: another node may be at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +93,22 @@ class Memory:
         return await self._database.write(lambda connection: connection.execute(delete).rowcount)
 
     async def to_hand_over(self) -> dict[int, Remembered]:
-        """Registrations of this node that wait, by their numbers here, the oldest first."""
-        return await self._of_state(State.WAITING, 0)
+        """Registrations of this node that wait or are in doubt, by their numbers here, the oldest first."""
+        found = await self._which(sa.or_(registrations.c.state == State.WAITING, _IS_IN_DOUBT), 0)
+        return {
+            number: replace(row, state=State.WAITING, reason="") if row.state == State.HANDED else row
+            for number, row in found.items()
+        }
 
     async def handed(self, after: int) -> dict[int, Remembered]:
         """Those that it has handed over, and whose end it has not heard yet; whose numbers are above `after`."""
-        return await self._of_state(State.HANDED, after)
+        return await self._which(sa.and_(registrations.c.state == State.HANDED, ~_IS_IN_DOUBT), after)
 
-    async def _of_state(self, state: State, after: int) -> dict[int, Remembered]:
+    async def _which(self, condition: sa.ColumnElement[bool], after: int) -> dict[int, Remembered]:
         table = registrations
         query = (
             sa.select(table)
-            .where(table.c.node == self._node, table.c.state == state, table.c.id > after)
+            .where(table.c.node == self._node, condition, table.c.id > after)
             .order_by(table.c.id)
             .limit(MOST_AT_ONCE)
         )
@@ -122,14 +129,22 @@ class Memory:
         rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
         return {row["id"]: _handed(row) for row in rows}
 
-    async def handed_over(self, rows: Mapping[int, Remembered]) -> None:
-        """These are in the shared database now."""
+    async def handing_over(self, rows: Iterable[int]) -> None:
+        """From now on these may be in the shared database: they are not this node's alone, whatever becomes of it."""
         update = sa.update(registrations).where(
             registrations.c.id == sa.bindparam("row"), registrations.c.state == State.WAITING
         )
+        given = [{"row": number} for number in rows]
+        await self._database.write(
+            lambda connection: connection.execute(update.values(state=State.HANDED, reason=IN_DOUBT), given)
+        )
+
+    async def handed_over(self, rows: Mapping[int, Remembered]) -> None:
+        """These are in the shared database now."""
+        update = sa.update(registrations).where(registrations.c.id == sa.bindparam("row"), _IS_IN_DOUBT)
 
         def write(connection: sa.Connection) -> None:
-            connection.execute(update.values(state=State.HANDED), [{"row": number} for number in rows])
+            connection.execute(update.values(reason=""), [{"row": number} for number in rows])
             known = sa.select(remembered.c.call_id).where(
                 remembered.c.node == self._node, remembered.c.call_id.in_([row.call_id for row in rows.values()])
             )
@@ -166,6 +181,9 @@ class Memory:
             _keep(connection, rows)
 
         await self._database.write(write)
+
+
+_IS_IN_DOUBT = sa.and_(registrations.c.state == State.HANDED, registrations.c.reason == IN_DOUBT)
 
 
 def _handed(row: sa.RowMapping) -> Remembered:

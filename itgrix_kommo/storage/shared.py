@@ -6,7 +6,7 @@ Times in it are Unix seconds by its own clock, but for `due_at` and `created_at`
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
@@ -178,11 +178,17 @@ class SharedDatabase:
     async def close(self) -> None:
         await self._engine.dispose()
 
-    async def write(self, work: Work[T]) -> T:
-        """Do `work` in one transaction; it is committed when this returns. Raises StorageError."""
+    async def write(self, work: Work[T], *, before_commit: Callable[[], Awaitable[None]] | None = None) -> T:
+        """Do `work` in one transaction; it is committed when this returns. Raises StorageError.
+
+        It may be committed, too, where this raises once `before_commit` is done.
+        """
         try:
             async with self._engine.begin() as connection:
-                return await connection.run_sync(work)
+                done = await connection.run_sync(work)
+                if before_commit is not None:
+                    await before_commit()
+                return done
         except (SQLAlchemyError, OSError) as error:
             raise _away(error) from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -232,9 +232,11 @@ class SharedRegistrations:
 
     # Between the nodes
 
-    async def hand_over(self, rows: Collection[Remembered]) -> None:
+    async def hand_over(
+        self, rows: Collection[Remembered], before_commit: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         """Let the others know of registrations of this node; those that they know already stay as they are."""
-        await self._send(_HAND_OVER, rows)
+        await self._send(_HAND_OVER, rows, before_commit)
 
     async def remind(self, rows: Collection[Remembered]) -> None:
         """The database was put back as it was earlier: what this node remembers of later goes on top."""
@@ -273,9 +275,14 @@ class SharedRegistrations:
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         return {str(node): int(count) for node, count in rows}
 
-    async def _send(self, statement: sa.TextClause, rows: Collection[Remembered]) -> None:
+    async def _send(
+        self,
+        statement: sa.TextClause,
+        rows: Collection[Remembered],
+        before_commit: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         given = {"me": self._node, "rows": json.dumps([row.as_json() for row in rows])}
-        await self._database.write(lambda connection: connection.execute(statement, given))
+        await self._database.write(lambda connection: connection.execute(statement, given), before_commit=before_commit)
 
     async def _change(self, number: int, *, releases: bool = False, **values: Any) -> None:
         values = {"number": number, "more_attempts": 0, **values}
