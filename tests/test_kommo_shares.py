@@ -27,10 +27,14 @@ EPOCH = 1_795_000_000.0
 
 @dataclass
 class Table:
-    """The server: its clock, its rows, and a copy of them that may be put back. `jumped` is by how much it is wrong."""
+    """The server: its clock, its rows, and a copy of them that may be put back.
+
+    `jumped` is by how much its clock is wrong; `idle` slots are out of use, by somebody's configuration.
+    """
 
     limit: int
     jumped: float = 0.0
+    idle: int = 0
     slots: list[SharedSlot] = field(default_factory=list)
     partners: dict[str, Partner] = field(default_factory=dict)
 
@@ -41,7 +45,8 @@ class Table:
         now += self.jumped
         self.partners[beat.name] = Partner(beat.name, beat.acked, beat.wants, now + LEASE)
         self.partners = {name: partner.believed(now) for name, partner in self.partners.items()}
-        self.slots, answer = exchange(beat, self.slots, self.partners, now)
+        in_use = max(1, self.limit - self.idle)
+        self.slots[:in_use], answer = exchange(beat, self.slots[:in_use], self.partners, now)
         return answer
 
 
@@ -306,7 +311,7 @@ class TestJumpsOfTheServersClock:
         assert share.latest(nodes.at) == float("-inf")
 
 
-Step = tuple[int, float, int, bool, bool, bool, float]
+Step = tuple[int, float, int, bool, bool, bool, float, int]
 
 
 @settings(max_examples=500, deadline=None)
@@ -322,6 +327,7 @@ Step = tuple[int, float, int, bool, bool, bool, float]
             st.booleans(),  # whether its answer does
             st.sampled_from([False] * 9 + [True]),  # whether it was restarted before
             st.sampled_from([0.0] * 12 + [-7200.0, -60.0, -15.0, -5.0, -1.0, 1.0, 5.0, 15.0, 60.0, 7200.0]),
+            st.sampled_from([0] * 9 + [1, 2, 5]),  # how many slots are out of use
         ),
         min_size=8,
         max_size=40,
@@ -331,9 +337,10 @@ def test_no_slot_is_used_by_two_whatever_is_lost_and_however_the_servers_clock_j
     limit: int, count: int, steps: list[Step]
 ) -> None:
     nodes = Nodes(limit, count)
-    for who, after, wants, arrives, answered, is_restarted, jump in steps:
+    for who, after, wants, arrives, answered, is_restarted, jump, idle in steps:
         nodes.pass_time(after)
         nodes.table.jumped += jump
+        nodes.table.idle = idle
         name = f"pbx{who % count + 1}"
         if is_restarted:
             nodes.restart(name)

@@ -15,13 +15,14 @@ from structlog.testing import capture_logs
 
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.limiter import Lapsed, Limiter, Priority
-from itgrix_kommo.kommo.shares import ALONE_AT_MOST, LEASE
-from itgrix_kommo.pipeline.member import Member, Mode
+from itgrix_kommo.kommo.shares import ALONE_AT_MOST, LEASE, Share
+from itgrix_kommo.pipeline.member import BEAT, Member, Mode
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.engines import Work
 from itgrix_kommo.storage.memory import IN_DOUBT, Memory, Part
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 from itgrix_kommo.storage.shared import SharedDatabase, handed
+from itgrix_kommo.storage.shared_account import Known, SharedAccount
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations
 from tests.pbx_servers import PostgreSql
 
@@ -149,6 +150,37 @@ async def test_a_jump_of_the_servers_clock_is_told_and_makes_nobody_seem_away(ho
         home.clock.passed += 5.0  # which the server's did not
         await home.until(lambda: [one for one in logs if one["event"] == "shared_clock_jumped"])
     assert home.registrations.latest() == float("-inf")
+
+
+async def test_nodes_that_are_configured_with_different_limits_are_told_of_once(
+    home: Home, shared: SharedDatabase
+) -> None:
+    await home.until(lambda: home.member.mode is Mode.TOGETHER)
+    assert (home.member.difference, home.member.facts()["limit"]) == ("", 6)
+    other = Share("pbx2", begun=0.0)
+    known = Known(0, "", 0, 0.0)
+
+    async def beats(limit: int) -> None:
+        await SharedAccount(shared, "pbx2", limit).beat(other.beat(0.0, wants=1, busy=0), known)
+
+    with capture_logs() as logs:
+        await beats(4)
+        await home.until(lambda: home.member.difference)
+        assert home.member.difference == (
+            "kommo.requests_per_second is 6 at pbx1, 4 at pbx2: 4 counts: give it the same value on all PBXs"
+        )
+        facts = home.member.facts()
+        assert facts["limit"] == 4
+        assert [one["requests_per_second"] for one in facts["nodes"].values()] == [6, 4]
+        seen = home.clock.time()
+        await home.until(lambda: home.clock.time() > seen + 3 * BEAT)
+        await beats(6)
+        await home.until(lambda: not home.member.difference)
+    told = [one for one in logs if one["event"] in {"limits_differ", "limits_agree"}]
+    assert [(one["event"], one["log_level"], one["limit"]) for one in told] == [
+        ("limits_differ", "warning", 4),
+        ("limits_agree", "info", 6),
+    ]
 
 
 @pytest.mark.parametrize(("unheard", "share"), [(3600.0, 2), (ALONE_AT_MOST, 0)])

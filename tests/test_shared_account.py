@@ -97,12 +97,62 @@ class TestBeats:
 
     async def test_another_limit_counts_from_the_next_beat_on(self, shared: SharedDatabase) -> None:
         node = Node("pbx1", shared)
-        await node.beat()
+        await node.beat(0.0)
         assert node.share.capacity(0.0) == 6
-        for limit in (2, 7):
-            node.account = SharedAccount(shared, "pbx1", limit)
-            await node.beat()
-            assert node.share.capacity(0.0) == limit
+        node.account = SharedAccount(shared, "pbx1", 2)
+        await node.beat(1.0)
+        assert node.share.capacity(1.0) == 2
+        node.account = SharedAccount(shared, "pbx1", 7)
+        for at in range(2, 25):  # what was out of use comes back when its last lease is over
+            await node.beat(float(at))
+        assert node.share.capacity(24.0) == 7
+
+    async def test_the_least_of_all_nodes_figures_counts(self, shared: SharedDatabase) -> None:
+        made = [Node("pbx1", shared, limit=6), Node("pbx2", shared, limit=4), Node("pbx3", shared, limit=7)]
+        for at in range(30):
+            heard = [await node.beat(float(at)) for node in made]
+        assert [one.limit for one in heard] == [4, 4, 4]
+        assert {one.name: one.per_second for one in heard[0].nodes} == {"pbx1": 6, "pbx2": 4, "pbx3": 7}
+        assert sum(node.share.capacity(30.0) for node in made) == 4
+
+    async def test_that_of_a_node_that_is_away_too_for_it_may_be_at_work_alone(self, shared: SharedDatabase) -> None:
+        first, second = Node("pbx1", shared, limit=6), Node("pbx2", shared, limit=4)
+        for at in range(30):
+            await first.beat(float(at))
+            await second.beat(float(at))
+        for at in range(30, 61):
+            heard = await first.beat(float(at))
+        assert ([one.is_here for one in heard.nodes], heard.limit) == ([True, False], 4)
+        assert first.share.capacity(60.0) == 2, "the others' homes are reserved"
+        forget = sa.delete(nodes).where(nodes.c.name == "pbx2")
+        await shared.write(lambda connection: connection.execute(forget))
+        for at in range(61, 85):
+            assert (await first.beat(float(at))).limit == 6
+        assert first.share.capacity(84.0) == 6
+
+    async def test_what_is_held_of_slots_out_of_use_is_still_known_when_they_come_back(
+        self, shared: SharedDatabase
+    ) -> None:
+        first, second = Node("pbx1", shared), Node("pbx2", shared)
+        for at in range(30):
+            await first.beat(float(at))
+            await second.beat(float(at))
+        assert len(second.share.homes) == 3
+        first.account = SharedAccount(shared, "pbx1", 2)
+        await first.beat(30.0)
+        first.account = SharedAccount(shared, "pbx1", 6)
+        for at in range(31, 35):  # the other one has heard nothing of it
+            await first.beat(float(at))
+            assert first.share.capacity(float(at)) + second.share.capacity(float(at)) <= 6
+        assert second.share.capacity(35.0) == 3
+
+    async def test_an_older_programs_row_tells_no_figure(self, shared: SharedDatabase) -> None:
+        first, second = Node("pbx1", shared, limit=6), Node("pbx2", shared, limit=4)
+        await second.beat()
+        unknown = sa.update(nodes).values(per_second=None)
+        await shared.write(lambda connection: connection.execute(unknown))
+        heard = await first.beat()
+        assert (heard.limit, [one.per_second for one in heard.nodes]) == (6, [6, None])
 
     async def test_a_second_daemon_of_the_same_name_is_refused_and_the_first_goes_on(
         self, shared: SharedDatabase

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from itgrix_kommo.doctor.nodes import judge_members
+from itgrix_kommo.doctor.findings import Verdict
+from itgrix_kommo.doctor.nodes import judge_limit, judge_members
 from itgrix_kommo.errors import NodeAtWork, StorageError
 from itgrix_kommo.kommo.shares import Share
 from itgrix_kommo.storage import names, shared_nodes
@@ -347,6 +348,30 @@ class TestDoctor:
         assert len(judge_members([gone._replace(failed=0, waiting=2)], "pbx2")) == 1  # the others see to these
         (nobody,) = judge_members([], "pbx1")
         assert "no node has been there yet" in nobody.words
+
+    @pytest.mark.usefixtures("pair")
+    async def test_limits_that_differ_are_told(self, shared: SharedDatabase, config: Path) -> None:
+        agreed = next(one for one in nodes_findings(config) if one["name"] == "limit")
+        assert (agreed["verdict"], agreed["words"]) == ("ok", "all have 6 requests a second")
+        other = sa.update(nodes).where(nodes.c.name == "pbx2").values(per_second=4)
+        await shared.write(lambda connection: connection.execute(other))
+        differing = next(one for one in nodes_findings(config) if one["name"] == "limit")
+        assert differing["verdict"] == "warning"
+        assert differing["words"] == "the nodes differ, and 4 counts: pbx1 has 6, pbx2 has 4"
+        assert "kommo.requests_per_second" in differing["remedy"]
+
+    @pytest.mark.usefixtures("pair")
+    async def test_daemons_of_the_version_before_tell_none(self, shared: SharedDatabase) -> None:
+        async def alter(change: str) -> None:
+            await shared.write(lambda connection: connection.execute(sa.text(f"ALTER TABLE nodes {change}")))
+
+        await alter("DROP COLUMN per_second")
+        try:
+            found = await members(shared)
+        finally:
+            await alter("ADD COLUMN per_second INTEGER")
+        assert [one.per_second for one in found] == [None, None]
+        assert judge_limit(found).verdict is Verdict.SKIPPED
 
 
 def nodes_findings(config: Path) -> list[dict[str, str]]:

@@ -222,6 +222,7 @@ def _member_facts(member: Member, here: str) -> dict[str, Any]:
         "failed": member.failed,
         "slots": member.slots,
         "fixed_share": member.fixed_share,
+        "requests_per_second": member.per_second,
         "version": member.version,
     }
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from itgrix_kommo.doctor.clock import judge_clock
 from itgrix_kommo.doctor.examination import Check, Patient, Shared
-from itgrix_kommo.doctor.findings import Finding, age, count, fault, ok, split, warning
+from itgrix_kommo.doctor.findings import Finding, age, count, fault, ok, skipped, split, warning
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.storage.shared import CLOCK, SharedDatabase
 from itgrix_kommo.storage.shared_nodes import Member, members
@@ -34,6 +34,7 @@ def checks(patient: Patient) -> list[Check]:
     told = patient.share(partial(_told, url.get_secret_value()))
     return [
         Check(GROUP, "database", partial(database, told, patient.config.node.name)),
+        Check(GROUP, "limit", partial(limit, told)),
         Check(GROUP, "clock", partial(clock, told)),
     ]
 
@@ -94,6 +95,25 @@ def _judge_away(one: Member) -> Finding:
         f"{one.name} has been away for {age(one.seen)}{f'; its registrations: {left}' if left else ''}",
         "type systemctl start itgrix_amo on that PBX; "
         f"if it is gone for good, type itgrix-kommo nodes forget {one.name} here",
+    )
+
+
+async def limit(told: Shared[Told]) -> Finding:
+    found = await told.needed("the shared database can't be reached")
+    return judge_limit(found.members)
+
+
+def judge_limit(found: Sequence[Member]) -> Finding:
+    told = {one.name: one.per_second for one in found if one.per_second is not None}
+    if not told:
+        return skipped("no node has told its kommo.requests_per_second yet")
+    least = min(told.values())
+    if max(told.values()) == least:
+        return ok(f"all have {least} requests a second")
+    return warning(
+        f"the nodes differ, and {least} counts: " + ", ".join(f"{name} has {value}" for name, value in told.items()),
+        "set kommo.requests_per_second to the same value on all PBXs and restart those that had another; one that is "
+        "gone for good: itgrix-kommo nodes forget",
     )
 
 

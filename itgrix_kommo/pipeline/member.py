@@ -95,6 +95,8 @@ class Member:
         self._beaten = asyncio.Event()
         self._error = ""
         self._waiting: dict[str, int] = {}
+        self._limit = limit
+        self._limits: dict[str, int] = {}
         self.nodes: tuple[NodeSeen, ...] = ()
         self._worked_in = self._spell
         registrations.latest = lambda: self._share.latest(self._clock())
@@ -118,11 +120,20 @@ class Member:
         """Why the shared database is away; empty while it is there."""
         return self._error
 
+    @property
+    def difference(self) -> str:
+        """What the nodes' configurations differ in; empty where they agree."""
+        if not self._limits:
+            return ""
+        told = ", ".join(f"{limit} at {name}" for name, limit in self._limits.items())
+        return f"kommo.requests_per_second is {told}: {self._limit} counts: give it the same value on all PBXs"
+
     def facts(self) -> dict[str, Any]:
         """For /status."""
         return {
             "node": self._name,
             "mode": self.mode.value,
+            "limit": self._limit,
             "share": self._limiter.per_second,
             "nodes": {
                 one.name: {
@@ -131,6 +142,7 @@ class Member:
                     "waiting": one.waiting,
                     "slots": one.slots,
                     "fixed_share": one.homes,
+                    "requests_per_second": one.per_second,
                     "version": one.version,
                 }
                 for one in self.nodes
@@ -223,12 +235,22 @@ class Member:
 
     async def _take_in(self, heard: Heard) -> None:
         self.nodes = heard.nodes
+        self._compare(heard)
         self._resize()
         if heard.pause:
             self._limiter.pause_for(heard.pause)
         part = Part(self._share.homes, heard.tick, heard.epoch, time.time())
         await self._memory.keep_part(part)
         self._part = part
+
+    def _compare(self, heard: Heard) -> None:
+        limits = {one.name: one.per_second for one in heard.nodes if one.per_second is not None}
+        differing = limits if len(set(limits.values())) > 1 else {}
+        has_changed, self._limits, self._limit = differing != self._limits, differing, heard.limit
+        if has_changed and differing:
+            _log.warning("limits_differ", limit=heard.limit, limits=limits, remedy=self.difference)
+        elif has_changed:
+            _log.info("limits_agree", limit=heard.limit)
 
     def _resize(self) -> None:
         if self._limiter.has_lapsed and self._worked_in != self._spell:

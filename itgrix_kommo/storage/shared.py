@@ -68,6 +68,8 @@ nodes = sa.Table(
     sa.Column("waiting", sa.Integer, nullable=False),
     sa.Column("epoch", sa.String(36), nullable=False),
     sa.Column("version", sa.String(32), nullable=False),
+    # What it is configured with; an older program does not tell.
+    sa.Column("per_second", sa.Integer),
 )
 
 slots = sa.Table(

@@ -31,7 +31,10 @@ class Known(NamedTuple):
 
 
 class NodeSeen(NamedTuple):
-    """A node as the others see it. `seen` is for how many seconds it has not been heard of."""
+    """A node as the others see it. `seen` is for how many seconds it has not been heard of.
+
+    `per_second` is the limit that it is configured with, None where its program does not tell.
+    """
 
     name: str
     is_here: bool
@@ -40,12 +43,17 @@ class NodeSeen(NamedTuple):
     slots: int
     homes: int
     version: str
+    per_second: int | None
 
 
 class Heard(NamedTuple):
-    """`pause` is what another node was told by Kommo, in seconds from now."""
+    """`limit` is the account's, the least that any known node is configured with.
+
+    `pause` is what another node was told by Kommo, in seconds from now.
+    """
 
     answer: Answer
+    limit: int
     tick: int
     epoch: str
     pause: float
@@ -53,12 +61,12 @@ class Heard(NamedTuple):
 
 
 class SharedAccount:
-    """`limit` is the account's, in requests a second."""
+    """`per_second` is the limit that this node is configured with."""
 
-    def __init__(self, database: SharedDatabase, node: str, limit: int) -> None:
+    def __init__(self, database: SharedDatabase, node: str, per_second: int) -> None:
         self._database = database
         self._node = node
-        self._limit = limit
+        self._per_second = per_second
 
     async def beat(self, beat: Beat, known: Known) -> Heard:
         """Raises NameTaken, and StorageError: the beat may have arrived all the same then."""
@@ -80,8 +88,10 @@ class SharedAccount:
             self._see_that_it_is_alone(connection, beat, now)
         self._enter(connection, beat, known, now)
         partners = self._partners(connection, now)
-        there = connection.execute(sa.select(nodes)).mappings().all()
-        table, answer = exchange(beat, self._slots(connection), partners, now)
+        there = connection.execute(sa.select(nodes).order_by(nodes.c.name)).mappings().all()
+        # Who is away counts too: he may be at work alone, by his own figure.
+        limit = min(one["per_second"] for one in there if one["per_second"] is not None)
+        table, answer = exchange(beat, self._slots(connection, limit), partners, now)
         change = sa.update(slots).where(slots.c.number == sa.bindparam("slot"))
         connection.execute(
             change.values(home=sa.bindparam("to"), holder=sa.bindparam("by"), until=sa.bindparam("end")),
@@ -89,6 +99,7 @@ class SharedAccount:
         )
         return Heard(
             answer,
+            limit,
             tick=common["tick"],
             epoch=common["epoch"],
             pause=min(max(0.0, common["paused_until"] - now), LONGEST_PAUSE)
@@ -118,6 +129,7 @@ class SharedAccount:
             "waiting": known.waiting,
             "epoch": known.epoch,
             "version": __version__,
+            "per_second": self._per_second,
         }
         connection.execute(insert(nodes).values(mine).on_conflict_do_update(index_elements=["name"], set_=mine))
         connection.execute(sa.delete(nodes).where(nodes.c.until < now - FORGOTTEN_AFTER))
@@ -134,16 +146,14 @@ class SharedAccount:
             connection.execute(change.values(acked=sa.bindparam("at"), until=sa.bindparam("end")), changed)
         return {one.name: one for one in believed}
 
-    def _slots(self, connection: sa.Connection) -> Sequence[SharedSlot]:
-        """As many as the limit says; the node that was configured last decides."""
-        query = sa.select(slots).order_by(slots.c.number)
+    def _slots(self, connection: sa.Connection, limit: int) -> Sequence[SharedSlot]:
+        """As many as the limit says. Those beyond it are kept as they are: once in use again they may still be held."""
+        query = sa.select(slots.c.number, slots.c.home, slots.c.holder, slots.c.until).order_by(slots.c.number)
         found = [SharedSlot(*row) for row in connection.execute(query)]
-        if len(found) > self._limit:
-            connection.execute(sa.delete(slots).where(slots.c.number > self._limit))
-        missing = [SharedSlot(number) for number in range(len(found) + 1, self._limit + 1)]
+        missing = [SharedSlot(number) for number in range(len(found) + 1, limit + 1)]
         if missing:
             connection.execute(sa.insert(slots), [{"number": one.number, "until": 0.0} for one in missing])
-        return [*found, *missing][: self._limit]
+        return [*found, *missing][:limit]
 
 
 def _seen(row: sa.RowMapping, table: Sequence[SharedSlot], now: float) -> NodeSeen:
@@ -156,4 +166,5 @@ def _seen(row: sa.RowMapping, table: Sequence[SharedSlot], now: float) -> NodeSe
         slots=sum(slot.holder == name and slot.until > now for slot in table),
         homes=sum(slot.home == name for slot in table),
         version=row["version"],
+        per_second=row["per_second"],
     )

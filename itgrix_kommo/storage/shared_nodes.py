@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from itgrix_kommo.errors import NodeAtWork, StorageError
+from itgrix_kommo.kommo.limiter import MOST_PER_SECOND
 from itgrix_kommo.kommo.shares import LEASE
 from itgrix_kommo.storage.names import GRAVE, MOVED, both
 from itgrix_kommo.storage.registrations import State
@@ -35,6 +36,7 @@ class Member(NamedTuple):
     """A node, or the name of a former one that still has registrations in the database.
 
     `seen` is for how many seconds it has not been heard of; None of a former one, whom a person or a day let go.
+    `per_second` is the limit that it is configured with, None where that is not known.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Member(NamedTuple):
     slots: int
     fixed_share: int
     version: str
+    per_second: int | None = None
 
 
 class Failed(NamedTuple):
@@ -70,8 +73,11 @@ async def members(shared: SharedDatabase) -> list[Member]:
 
 
 def _members(connection: sa.Connection) -> list[Member]:
-    if not sa.inspect(connection).has_table(nodes.name):
+    inspector = sa.inspect(connection)
+    if not inspector.has_table(nodes.name):
         return []
+    # The daemons may be of the version before, whose tables don't have it.
+    has_limits = nodes.c.per_second.name in {column["name"] for column in inspector.get_columns(nodes.name)}
     now = _now(connection)
     query = (
         sa.select(handed.c.node, handed.c.state, sa.func.count())
@@ -80,13 +86,17 @@ def _members(connection: sa.Connection) -> list[Member]:
     )
     unfinished = {(node, state): count for node, state, count in connection.execute(query)}
     entered = {
-        name: (until, version)
-        for name, until, version in connection.execute(sa.select(nodes.c.name, nodes.c.until, nodes.c.version))
+        name: (until, version, per_second)
+        for name, until, version, per_second in connection.execute(
+            sa.select(nodes.c.name, nodes.c.until, nodes.c.version, nodes.c.per_second if has_limits else sa.null())
+        )
     }
-    table = connection.execute(sa.select(slots.c.home, slots.c.holder, slots.c.until)).all()
+    limit = min((one[2] for one in entered.values() if one[2] is not None), default=MOST_PER_SECOND)
+    in_use = sa.select(slots.c.home, slots.c.holder, slots.c.until).where(slots.c.number <= limit)
+    table = connection.execute(in_use).all()
     found = []
     for name in sorted({*entered, *(node for node, _ in unfinished)}):
-        until, version = entered.get(name, (None, ""))
+        until, version, per_second = entered.get(name, (None, "", None))
         member = Member(
             name=name,
             is_here=until is not None and until > now,
@@ -96,6 +106,7 @@ def _members(connection: sa.Connection) -> list[Member]:
             slots=sum(slot.holder == name and slot.until > now for slot in table),
             fixed_share=sum(slot.home == name for slot in table),
             version=version,
+            per_second=per_second,
         )
         found.append(member)
     return found

@@ -175,7 +175,9 @@ class Outside:
         if self.member is None:
             raise AssertionError("only one of several nodes has this part")
         away = [one.name for one in self.member.nodes if not one.is_here]
-        error = self.member.error or ", ".join(f"{name} is away" for name in away)
+        error = self.member.error or "; ".join(
+            filter(None, [*(f"{name} is away" for name in away), self.member.difference])
+        )
         return Part(error, Grade.WARNING if error else Grade.OK, facts=self.member.facts())
 
     def _storage(self) -> Part:
