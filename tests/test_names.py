@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
+from itgrix_kommo.config import load
 from itgrix_kommo.errors import NameChanged, StorageError
+from itgrix_kommo.opened import registrations
 from itgrix_kommo.recordings.recording import Recording
 from itgrix_kommo.storage.database import Database, remembered
 from itgrix_kommo.storage.memory import Memory, Part, Remembered
@@ -153,6 +156,27 @@ class TestRename:
         assert found == [("madrid", GRAVE), ("pbx1", 3)]
 
 
+class TestStart:
+    async def test_what_is_beside_ones_own_and_what_is_out_of_reach_are_in_the_log(
+        self, database: Database, config: Path
+    ) -> None:
+        await keep_some(database, "madrid", State.DONE)
+        await keep_some(database, "pbx1", State.HANDED, State.HANDED)
+        with capture_logs() as lines:
+            await registrations(load(config), database)
+        beside, handed = lines
+        assert (beside["event"], beside["log_level"]) == ("rows_of_another_name", "warning")
+        assert "itgrix-kommo nodes rename madrid" in beside["remedy"]
+        assert (handed["event"], handed["log_level"]) == ("rows_out_of_reach", "warning")
+        assert handed["what"].startswith("2 registrations were handed over")
+
+    async def test_of_ones_own_alone_nothing_is_said(self, database: Database, config: Path) -> None:
+        await keep_some(database, "pbx1", State.DONE)
+        with capture_logs() as lines:
+            await registrations(load(config), database)
+        assert lines == []
+
+
 def call_it(config: Path, name: str) -> None:
     config.write_text(json.dumps({**json.loads(config.read_text()), "node": {"name": name}}))
 
@@ -161,7 +185,7 @@ class TestCommands:
     async def test_a_renamed_pbx_is_refused_until_it_was_told_so(self, config: Path) -> None:
         await keep(config, ended(inbound()), State.FAILED, "Kommo refused it")
         call_it(config, "madrid")
-        for arguments in (("run",), ("registrations", "list"), ("registrations", "retry", "1")):
+        for arguments in (("run",), ("registrations", "retry", "1")):
             refused = command(*arguments, "--config", config)
             assert refused.returncode == 1
             assert "type itgrix-kommo nodes rename pbx1" in refused.stderr
@@ -215,7 +239,6 @@ class TestCommands:
         own, handed = storage_findings(config)
         assert (own["words"], handed["verdict"]) == ("can be read: 1 handed", "warning")
         assert handed["words"].startswith("1 registration was handed over to the nodes' database")
-        assert command("calls", "list", "--only", "handed", "--config", config).returncode == 0
 
     async def test_a_person_is_forgotten_whatever_the_pbx_was_called_when_he_called(self, config: Path) -> None:
         await keep(config, ended(inbound(recording="call.wav")), State.DONE)
@@ -232,11 +255,10 @@ class TestCommands:
             (row,) = await Registrations(database, "pbx1").latest(9)
         assert "9990000001" not in str(row)
 
-    def test_list_and_forget_of_one_that_is_alone_say_so(self, config: Path) -> None:
+    def test_list_of_one_that_is_alone_says_so(self, config: Path) -> None:
         shown = command("nodes", "list", "--json", "--config", config)
         assert (shown.returncode, json.loads(shown.stdout)) == (0, [])
         assert "storage.shared_url is not set: pbx1 shares the account with no other PBX" in shown.stderr
-        assert command("nodes", "forget", "pbx2", "--config", config).returncode == 1
 
 
 @asynccontextmanager

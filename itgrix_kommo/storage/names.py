@@ -31,10 +31,6 @@ class Kept(NamedTuple):
     failed: int = 0
     handed: int = 0
 
-    @property
-    def unfinished(self) -> int:
-        return self.waiting + self.failed + self.handed
-
 
 def names(connection: sa.Connection) -> list[str]:
     """Those that registrations stand under: a step along the index for each, however many rows there are."""
