@@ -224,13 +224,34 @@ class TestRefusals:
                 "database",
                 {"url": "nonsense"},
                 "database.url: no database address",
-                "give mysql+asyncmy://user:password@host/database",
+                (
+                    "give mysql+asyncmy://user@host/database, with :password behind the user; "
+                    "% of a password is written %25, and @ %40"
+                ),
             ),
             (
                 "database",
                 {"url": "mysql+asyncmy://u:p@h"},
                 "database.url: the address names no database",
-                "give mysql+asyncmy://user:password@host/database",
+                (
+                    "give mysql+asyncmy://user@host/database, with :password behind the user; "
+                    "% of a password is written %25, and @ %40"
+                ),
+            ),
+            (
+                "storage.shared_url",
+                "postgresql+asyncpg://u:p@ss@h/d",
+                "storage.shared_url: an @ too many in the address",
+                (
+                    "give postgresql+asyncpg://user@host/database, with :password behind the user; "
+                    "% of a password is written %25, and @ %40"
+                ),
+            ),
+            (
+                "storage.shared_url",
+                "postgresql+asyncpg://u:p@h:643200/d",
+                "storage.shared_url: 643200 is no port",
+                "give one from 1 to 65535",
             ),
             (
                 "storage.shared_url",

@@ -361,11 +361,11 @@ class TestDoctor:
 
     @pytest.mark.usefixtures("pair")
     async def test_limits_that_differ_are_told(self, shared: SharedDatabase, config: Path) -> None:
-        agreed = next(one for one in nodes_findings(config) if one["name"] == "limit")
+        agreed = next(one for one in await nodes_findings(config) if one["name"] == "limit")
         assert (agreed["verdict"], agreed["words"]) == ("ok", "all have 6 requests a second")
         other = sa.update(nodes).where(nodes.c.name == "pbx2").values(per_second=4)
         await shared.write(lambda connection: connection.execute(other))
-        differing = next(one for one in nodes_findings(config) if one["name"] == "limit")
+        differing = next(one for one in await nodes_findings(config) if one["name"] == "limit")
         assert differing["verdict"] == "warning"
         assert differing["words"] == "the nodes differ, and 4 counts: pbx1 has 6, pbx2 has 4"
         assert "kommo.requests_per_second" in differing["remedy"]

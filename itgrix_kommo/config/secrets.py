@@ -175,7 +175,7 @@ class _Database:
         try:
             url = make_url(secret.get_secret_value())
         except (ArgumentError, ValueError):
-            raise refusal("no database address", f"give {self.drivers[0]}://user:password@host/database") from None
+            raise refusal("no database address", self._form) from None
         if url.password:
             register_secret(url.password)
         if url.drivername not in self.drivers:
@@ -187,8 +187,20 @@ class _Database:
                     "the address names no file", "give one that outlives the process, as sqlite+aiosqlite:////path does"
                 )
         elif not url.database:
-            raise refusal("the address names no database", f"give {self.drivers[0]}://user:password@host/database")
+            raise refusal("the address names no database", self._form)
+        if "@" in (url.host or ""):
+            raise refusal("an @ too many in the address", self._form)
+        if url.port is not None and not 0 < url.port < 1 << 16:
+            raise refusal(f"{url.port} is no port", "give one from 1 to 65535")
         return secret
+
+    @property
+    def _form(self) -> str:
+        """What stands as a password in it would be masked."""
+        return (
+            f"give {self.drivers[0]}://user@host/database, with :password behind the user; "
+            "% of a password is written %25, and @ %40"
+        )
 
 
 Secret = Annotated[

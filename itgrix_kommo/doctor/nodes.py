@@ -13,6 +13,7 @@ from itgrix_kommo.doctor.clock import judge_clock
 from itgrix_kommo.doctor.examination import Check, Patient, Shared
 from itgrix_kommo.doctor.findings import Finding, age, count, fault, ok, skipped, split, warning
 from itgrix_kommo.errors import StorageError
+from itgrix_kommo.storage.servers import LOOK_AFTER
 from itgrix_kommo.storage.shared import CLOCK, SharedDatabase
 from itgrix_kommo.storage.shared_nodes import Member, members
 
@@ -43,6 +44,7 @@ async def _told(url: str) -> Told:
     """Raises StorageError."""
     shared = SharedDatabase(url)
     try:
+        await shared.see_that_it_can_be_written()
         found = await members(shared)
         now = await shared.read(lambda connection: float(connection.execute(sa.select(CLOCK)).scalar_one()))
         return Told(now, time.time(), found)
@@ -54,13 +56,13 @@ async def database(told: Shared[Told], name: str) -> list[Finding]:
     try:
         found = await told.get()
     except StorageError as error:
-        return [
-            fault(
-                split(str(error))[0],
+        words, remedy = split(str(error))
+        if remedy == LOOK_AFTER:
+            remedy = (
                 "see that PostgreSQL runs (systemctl status postgresql), that its pg_hba.conf lets this host in, and "
-                "that storage.shared_url has its address, user and password; each node registers by itself meanwhile",
+                "that storage.shared_url has its address, user and password"
             )
-        ]
+        return [fault(words, f"{remedy}; each node registers by itself meanwhile")]
     return judge_members(found.members, name)
 
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from itgrix_kommo.config import Config
 from itgrix_kommo.doctor.examination import Check, Patient
@@ -30,6 +30,7 @@ from itgrix_kommo.storage.database import grants, registrations
 from itgrix_kommo.storage.files import CHRONICLE, JOURNAL, RECORDINGS, home
 from itgrix_kommo.storage.names import kept_if_others, misnamed, out_of_reach
 from itgrix_kommo.storage.registrations import State
+from itgrix_kommo.storage.servers import engine_of
 
 GROUP: Final = "storage"
 
@@ -200,7 +201,7 @@ async def _reading(config: Config) -> AsyncIterator[AsyncConnection]:
         how = {"mode": "ro"} if is_used else {"mode": "ro", "immutable": "1"}
         url = url.set(database=f"file:{quote(str(file))}", query={**how, "uri": "true"})
     try:
-        engine = create_async_engine(url, hide_parameters=True)
+        engine = engine_of(url)
     except ModuleNotFoundError as error:
         raise StorageError(f"storage.url: the driver {error.name} is missing: install it beside the daemon") from error
     try:

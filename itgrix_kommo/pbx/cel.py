@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 import structlog
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import NoSuchTableError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from itgrix_kommo.calls.cel_lines import CdrRow, CelRow
 from itgrix_kommo.config.links import PbxDatabase
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.pbx.gathering import Gathered, Gathering, other_ids
 from itgrix_kommo.pbx.times import EventTimes, TimeValue
+from itgrix_kommo.storage.servers import engine_of
 
 PAGE = 500
 """Rows read at once."""
@@ -83,7 +85,7 @@ class PbxCalls:
         """`zone` is the PBX's, in which its tables are expected to write times. Raises StorageError."""
         url = settings.url.get_secret_value()
         try:
-            engine = create_async_engine(url, hide_parameters=True, pool_pre_ping=True)
+            engine = engine_of(make_url(url), pool_pre_ping=True)
         except (SQLAlchemyError, ImportError) as error:
             raise StorageError(f"database.url: its driver is missing: {error}: install it beside the daemon") from error
         if engine.dialect.name == "sqlite":

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from itgrix_kommo.kommo.gathering import Gathering
+from itgrix_kommo.storage.servers import engine_of
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class FileEngine:
 
 class ServerEngine:
     def __init__(self, url: sa.URL) -> None:
-        self._engine = create_async_engine(url, hide_parameters=True)  # tokens and phones don't belong into a log
+        self._engine = engine_of(url)
         self._turn = asyncio.Lock()
 
     async def write(self, work: Work[T]) -> T:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.storage.engines import Work
 from itgrix_kommo.storage.schema import History, bring_up_to_date, is_up_to_date
+from itgrix_kommo.storage.servers import REMEDIES, cause_of, engine_of, remedy_of
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert
@@ -142,6 +142,18 @@ claims = sa.Table(
 
 SHARED = History("shared", "shared_version", metadata)
 
+_RIGHTS = sa.text(
+    """
+    SELECT current_setting('transaction_read_only') = 'on' AS is_read_only,
+        NOT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AND count(there) = 0 AS may_make_none,
+        array_agg(name ORDER BY name) FILTER (WHERE there IS NOT NULL AND NOT (
+            has_table_privilege(there, 'SELECT') AND has_table_privilege(there, 'INSERT')
+            AND has_table_privilege(there, 'UPDATE') AND has_table_privilege(there, 'DELETE')
+        )) AS tables
+    FROM unnest(:tables) AS name, LATERAL (SELECT to_regclass(name) AS there) AS one
+    """
+).bindparams(sa.bindparam("tables", type_=sa.ARRAY(sa.Text)))
+
 CLOCK = sa.func.extract("epoch", sa.func.clock_timestamp())
 """The server's time, in Unix seconds."""
 
@@ -157,10 +169,10 @@ class SharedDatabase:
     """Opened without being asked anything: it may be away. `prepare` has to succeed before it is used."""
 
     def __init__(self, url: str) -> None:
+        self._url = make_url(url)
         try:
-            self._engine: AsyncEngine = create_async_engine(
-                make_url(url),
-                hide_parameters=True,  # tokens and phones don't belong into a log
+            self._engine = engine_of(
+                self._url,
                 pool_size=CONNECTIONS,
                 pool_timeout=ANSWERS_WITHIN,
                 connect_args={
@@ -177,6 +189,18 @@ class SharedDatabase:
         if not await self.read(lambda connection: is_up_to_date(connection, SHARED, SETTING)):
             await self.write(lambda connection: bring_up_to_date(connection, SHARED, SETTING))
 
+    async def see_that_it_can_be_written(self) -> None:
+        """Without writing. Raises StorageError."""
+        lacks = await self.read(lambda connection: connection.execute(_RIGHTS, {"tables": list(metadata.tables)}).one())
+        user = self._url.username
+        if lacks.is_read_only:
+            raise StorageError(f"{SETTING}: the shared database can only be read: {REMEDIES['25006']}")
+        if lacks.may_make_none:
+            raise StorageError(f"{SETTING}: {user} may make no tables in the shared database: {REMEDIES['42501']}")
+        if lacks.tables:
+            tables = ", ".join(lacks.tables)
+            raise StorageError(f"{SETTING}: {user} may not write the shared database's {tables}: {REMEDIES['42501']}")
+
     async def close(self) -> None:
         await self._engine.dispose()
 
@@ -192,7 +216,7 @@ class SharedDatabase:
                     await before_commit()
                 return done
         except (SQLAlchemyError, OSError) as error:
-            raise _away(error) from error
+            raise self._away(error) from error
 
     @contextlib.asynccontextmanager
     async def locked(self, lock: int) -> AsyncIterator[None]:
@@ -206,7 +230,7 @@ class SharedDatabase:
         except (SQLAlchemyError, OSError) as error:
             with contextlib.suppress(SQLAlchemyError, OSError):
                 await connection.close()
-            raise _away(error) from error
+            raise self._away(error) from error
         try:
             yield
         finally:
@@ -219,9 +243,8 @@ class SharedDatabase:
             async with self._engine.connect() as connection:
                 return await connection.run_sync(work)
         except (SQLAlchemyError, OSError) as error:
-            raise _away(error) from error
+            raise self._away(error) from error
 
-
-def _away(error: Exception) -> StorageError:
-    cause = str(getattr(error, "orig", None) or error) or f"no answer within {ANSWERS_WITHIN:g} s"
-    return StorageError(f"{SETTING}: the shared database failed: {cause}: look after PostgreSQL")
+    def _away(self, error: Exception) -> StorageError:
+        cause = cause_of(error, self._url) or f"no answer within {ANSWERS_WITHIN:g} s"
+        return StorageError(f"{SETTING}: the shared database failed: {cause}: {remedy_of(error)}")
