@@ -80,6 +80,7 @@ def delivery(
         together=deliver(common),
         alone=deliver(own),
         pause=lambda: transport.pause,
+        is_answered=lambda: transport.is_answered,
     )
 
 

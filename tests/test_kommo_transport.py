@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from structlog.testing import capture_logs
 
+import itgrix_kommo.kommo.transport
 from itgrix_kommo.errors import (
     ConfigError,
     KommoBlocked,
@@ -434,6 +435,31 @@ class TestStandingStill:
             await asyncio.wait([asked])
             assert (asked.cancelled(), limiter.held, limiter.waiting) == (True, 0, 0)
         assert not server.received
+
+
+class TestOutOfReach:
+    async def test_it_is_so_after_a_while_of_trying_until_kommo_answers(
+        self, server: ScriptedServer, transport: Transport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(itgrix_kommo.kommo.transport, "SILENT_FOR", 0.3)
+        server.replies = [CLOSE, CLOSE, reply(500)]
+        seen = []
+        for pause in (0.3, 0.0, 0.0):
+            await refusal(transport)
+            seen.append(transport.is_answered)
+            await asyncio.sleep(pause)
+        assert seen == [True, False, True], "a failure of Kommo's own is an answer"
+
+    async def test_or_until_nobody_has_tried_for_a_while(
+        self, server: ScriptedServer, transport: Transport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(itgrix_kommo.kommo.transport, "SILENT_FOR", 0.0)
+        monkeypatch.setattr(itgrix_kommo.kommo.transport, "TRY_AGAIN", 0.3)
+        server.replies = [CLOSE]
+        await refusal(transport)
+        seen = [transport.is_answered]
+        await asyncio.sleep(0.3)
+        assert [*seen, transport.is_answered] == [False, True]
 
 
 class TestOverload:

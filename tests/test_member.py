@@ -91,6 +91,7 @@ class Home:
         self.together = together
         self.alone = alone
         self.clock = clock
+        self.is_answered = True
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(WITHIN):
@@ -110,12 +111,14 @@ async def a_home(shared: SharedDatabase, directory: Path, part: Part | None = No
         await memory.keep_part(part)
     registrations = SharedRegistrations(shared, memory, "pbx1")
     member = Member(
-        "pbx1", shared, memory, registrations, limiter, limit=6, together=together, alone=alone, pause=lambda: 0.0
-    )
+        "pbx1", shared, memory, registrations, limiter, limit=6, together=together, alone=alone, pause=lambda: 0.0,
+        is_answered=lambda: made.is_answered,
+    )  # fmt: skip
     member._clock = clock.time
+    made = Home(member, registrations, limiter, memory, together, alone, clock)
     running = asyncio.create_task(member.run())
     try:
-        yield Home(member, registrations, limiter, memory, together, alone, clock)
+        yield made
     finally:
         running.cancel()
         await asyncio.wait([running])
@@ -236,3 +239,40 @@ async def test_what_another_node_may_have_is_left_to_it(
         assert [row.state for row in await home.memory.rows()] == [State.WAITING]
         await own.close()
     await doubtful.close()
+
+
+async def test_a_recordings_link_waits_until_kommo_answers_its_node(
+    home: Home, shared: SharedDatabase, tmp_path: Path
+) -> None:
+    """The others have registered its calls meanwhile; only here is the recording."""
+    own = await Database.open(f"sqlite+aiosqlite:///{tmp_path}/itgrix.db", beside_daemon=True)
+    registrations = Registrations(own, "pbx1")
+
+    async def end(call_id: str, progress: dict[str, object]) -> None:
+        ended = sa.update(handed).where(handed.c.call_id == call_id).values(state="done", progress=progress)
+        await shared.write(lambda connection: connection.execute(ended))
+
+    async def state(call_id: str) -> str:
+        query = sa.select(handed.c.state).where(handed.c.call_id == call_id)
+        return str(await shared.read(lambda connection: connection.execute(query).scalar()))
+
+    await home.until(lambda: home.together.sent)
+    for number in (1, 2):
+        call_id = f"1.{number}"
+        await registrations.keep(
+            NewRegistration(call_id, frozenset({call_id}), f"+7999000000{number}", {"id": call_id})
+        )
+    async with asyncio.timeout(WITHIN):
+        while len(await home.memory.handed(0)) < 2:
+            await asyncio.sleep(0.01)
+        home.is_answered = False
+        await home.until(lambda: home.member.mode is Mode.CUT_OFF)
+        await end("1.1", {"link_is_due": True})
+        await end("1.2", {})
+        while len(await home.memory.handed(0)) > 1:
+            await asyncio.sleep(0.01)
+        assert await state("1.1") == "done"
+        home.is_answered = True
+        while await state("1.1") != "waiting":
+            await asyncio.sleep(0.01)
+    await own.close()

@@ -37,13 +37,13 @@ class Node:
         self._account = SharedAccount(shared, name, 6)
         self._share = Share(name, begun=0.0)
 
-    async def beat(self) -> None:
+    async def beat(self, wants: int = 1) -> None:
         self._share = Share(self.name, begun=0.0)
-        beat = self._share.beat(0.0, wants=1, busy=0)
+        beat = self._share.beat(0.0, wants=wants, busy=0)
         await self._account.beat(beat, Known(0, "", 0, 0.0))
 
-    async def keep_and_hand_over(self, call_id: str) -> None:
-        await self.own.keep(NewRegistration(call_id, frozenset({call_id}), CLIENT, {"id": call_id}))
+    async def keep_and_hand_over(self, call_id: str, client: str = CLIENT) -> None:
+        await self.own.keep(NewRegistration(call_id, frozenset({call_id}), client, {"id": call_id}))
         rows = await self.memory.to_hand_over()
         await self.common.hand_over(rows.values(), functools.partial(self.memory.handing_over, rows))
         await self.memory.handed_over(rows)
@@ -142,6 +142,27 @@ class TestStandingIn:
         second.common.latest = lambda: 1001.0
         assert await second.work() == ["1.1"]
         assert await second.work() == ["2.1"]
+
+
+class TestCutOffFromKommo:
+    async def test_the_others_see_to_its_calls_but_to_none_that_it_is_at(self, pair: tuple[Node, Node]) -> None:
+        first, second = pair
+        await first.keep_and_hand_over("1.1")
+        await first.keep_and_hand_over("1.2", "+79990000002")
+        assert await second.work() == []
+        first.common.is_answered = lambda: False
+        held = await first.common.in_line(time.time() + 1.0, limit=9)
+        assert len(held.due) == 1, "one shows whether Kommo is still away"
+        await first.beat(wants=0)
+        assert await second.work() == ["1.2"]
+        await first.common.release()
+        assert await second.work() == ["1.1"]
+
+    async def test_it_tries_no_more_than_one(self, pair: tuple[Node, Node]) -> None:
+        first, _ = pair
+        await first.keep_and_hand_over("1.1")
+        first.common.is_answered = lambda: False
+        assert (await first.common.in_line(time.time() + 1.0, limit=9, busy=["+79990000002"])).due == []
 
 
 class TestForgetting:

@@ -58,7 +58,8 @@ class SharedSlot:
 class Partner:
     """A node as the table has it. `acked` is the server's time of its last beat whose answer it has received.
 
-    `wants` is how many slots it could use; `until` (server's time) when it counts as away.
+    `wants` is how many slots it could use, 0 where Kommo is out of its reach; `until` (server's time) when it counts as
+    away.
     """
 
     name: str

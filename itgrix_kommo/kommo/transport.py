@@ -44,6 +44,12 @@ PAUSE_WITHOUT_ADVICE_AT_MOST = 60.0
 BLOCK_PAUSE = 5.0
 """Seconds of silence that other nodes are asked for while this one is blocked; asked again and again."""
 
+SILENT_FOR = 20.0
+"""Seconds without any answer, though requests were made, after which Kommo is out of this host's reach."""
+
+TRY_AGAIN = 60.0
+"""Seconds after which it may be in reach again, where no request was made that would have shown it."""
+
 USER_AGENT = f"itgrix-kommo/{__version__}"
 
 _log = structlog.get_logger(__name__)
@@ -105,6 +111,8 @@ class Transport:
         self._user_agent = f"{USER_AGENT} ({node})" if node else USER_AGENT
         self._overloads = 0
         self._paused_until = 0.0
+        self._silent_since: float | None = None
+        self._was_silent_at = float("-inf")
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
         self.limiter = limiter
@@ -118,6 +126,11 @@ class Transport:
         """For how many seconds Kommo told us to send nothing; while it blocks us, always a few."""
         rest = max(0.0, self._paused_until - asyncio.get_running_loop().time())
         return rest if self.breaker.reason is None else max(rest, BLOCK_PAUSE)
+
+    @property
+    def is_answered(self) -> bool:
+        """False while Kommo is out of this host's reach, as far as anybody tries."""
+        return asyncio.get_running_loop().time() >= self._was_silent_at + TRY_AGAIN
 
     async def __aenter__(self) -> Self:
         tracing = aiohttp.TraceConfig()
@@ -218,6 +231,7 @@ class Transport:
                 trace_request_ctx=slot,
             ) as response:
                 status = response.status
+                self._silent_since, self._was_silent_at = None, float("-inf")
                 return status, await _read(response, f"{method} {path}")
         except Lapsed:
             fault = "it was too late to send it"
@@ -239,6 +253,10 @@ class Transport:
                 ms=round((loop.time() - begun) * 1000),
                 fault=fault,
             )
+        if status is None:
+            self._silent_since = begun if self._silent_since is None else self._silent_since
+            if loop.time() >= self._silent_since + SILENT_FOR:
+                self._was_silent_at = loop.time()
         raise KommoUnreachable(
             f"Kommo at {self._base} did not answer {method} {path}: {fault}: check the network and kommo.base_url",
             status=status,

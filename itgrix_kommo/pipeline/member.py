@@ -1,9 +1,10 @@
 """A node as one of several: what it does while the shared database is there, and what while it is away.
 
 Together: every ended call is handed over and worked at in the shared database, this node's calls and those of nodes
-that are away, under claims. Alone: what was not handed over yet is worked at from this node's own disk, with its fixed
-share of the limit; what was handed over waits, for another node may be at it. Coming back, what ended alone is told,
-and where the database is an older copy of itself, all that is remembered of later.
+that are away, under claims. Cut off from Kommo: the others see to its calls as if it were away. Alone: what was not
+handed over yet is worked at from this node's own disk, with its fixed share of the limit; what was handed over waits,
+for another node may be at it. Coming back, what ended alone is told, and where the database is an older copy of itself,
+all that is remembered of later.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _log = structlog.get_logger(__name__)
 class Mode(Enum):
     BEGINNING = "beginning"
     TOGETHER = "together"
+    CUT_OFF = "cut off from Kommo"
     WAITING = "waiting for the shared database"
     ALONE = "alone"
 
@@ -74,6 +76,7 @@ class Member:
         together: Worker,
         alone: Worker,
         pause: Callable[[], float],
+        is_answered: Callable[[], bool] = lambda: True,
     ) -> None:
         self._name = name
         self._database = database
@@ -84,6 +87,7 @@ class Member:
         self._together = together
         self._alone = alone
         self._pause = pause
+        self._is_answered = is_answered
         self._clock = asyncio.get_running_loop().time
         self._begun = self._clock()
         self._share = Share(name, begun=self._begun)
@@ -100,13 +104,14 @@ class Member:
         self.nodes: tuple[NodeSeen, ...] = ()
         self._worked_in = self._spell
         registrations.latest = lambda: self._share.latest(self._clock())
+        registrations.is_answered = is_answered
         limiter.resize(0)
 
     @property
     def mode(self) -> Mode:
         now = self._clock()
         if now < self._lease_ends:
-            return Mode.TOGETHER
+            return Mode.TOGETHER if self._is_answered() else Mode.CUT_OFF
         if now >= max(self._lease_ends + COOL, self._begun + LEASE):
             return Mode.ALONE
         return Mode.BEGINNING if self._lease_ends < 0 else Mode.WAITING
@@ -206,7 +211,7 @@ class Member:
 
     async def _beat_once(self) -> None:
         sent_at = self._clock()
-        wants = max(1, self._limiter.waiting + self._limiter.held)
+        wants = max(1, self._limiter.waiting + self._limiter.held) if self._is_answered() else 0
         beat = self._share.beat(sent_at, wants=wants, busy=self._limiter.held)
         self._resize()
         if beat.drops:  # another may have them from the next moment on
@@ -270,7 +275,13 @@ class Member:
             spell = self._worked_in = self._spell
             work = asyncio.create_task(self._work_in(spell.mode), name=spell.mode.value)
             try:
-                while self._spell == spell and not work.done():
+                while not work.done():
+                    if spell.mode is Mode.CUT_OFF and self._spell == spell._replace(mode=Mode.TOGETHER):
+                        # Who tried whether Kommo answers goes on.
+                        _log.info("node_mode", mode=Mode.TOGETHER.value)
+                        spell = self._worked_in = self._spell
+                    if self._spell != spell:
+                        break
                     self._beaten.clear()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(BEAT):
@@ -289,16 +300,18 @@ class Member:
         match mode:
             case Mode.TOGETHER:
                 await self._work_together()
+            case Mode.CUT_OFF:
+                await self._work_together(holding=LEASE)
             case Mode.ALONE:
                 await self._alone.run()
             case _:
                 await asyncio.Event().wait()
 
-    async def _work_together(self) -> None:
-        await self._registrations.release()
+    async def _work_together(self, *, holding: float = 0.0) -> None:
+        """What it was at before, it holds for so many seconds more: what it has sent last may arrive late."""
         await self._reconcile()
         handing = asyncio.create_task(self._hand_over_and_hear())
-        working = asyncio.create_task(self._together.run())
+        working = asyncio.create_task(self._take_up(holding))
         try:
             done, _ = await asyncio.wait({handing, working}, return_when=asyncio.FIRST_COMPLETED)
             for one in done:
@@ -307,6 +320,11 @@ class Member:
             for one in (handing, working):
                 one.cancel()
             await asyncio.gather(handing, working, return_exceptions=True)
+
+    async def _take_up(self, after: float) -> None:
+        await asyncio.sleep(after)
+        await self._registrations.release()
+        await self._together.run()
 
     async def _reconcile(self) -> None:
         """Tell what the shared database does not know: after a time alone, or since an older copy was put back."""
@@ -346,14 +364,23 @@ class Member:
             await self._memory.handed_over(rows)
             self._together.nudge()
         while ended := await self._registrations.to_tell():
-            await self._hear(ended)
+            if not await self._hear(ended):
+                break
         self._waiting = await self._registrations.waiting()
 
-    async def _hear(self, ended: Sequence[tuple[int, Remembered]]) -> None:
-        """What became of this node's calls. Where another did it, only this one can add the recording's link."""
-        unlinked = [(number, row) for number, row in ended if row.state == State.DONE and lacks_link(row.progress)]
-        if unlinked:
+    async def _hear(self, ended: Sequence[tuple[int, Remembered]]) -> bool:
+        """What became of this node's calls. Where another did it, only this one can add the recording's link: once
+        Kommo answers it. False where all of them wait for that.
+        """
+        heard: list[tuple[int, Remembered]] = []
+        unlinked: list[tuple[int, Remembered]] = []
+        for number, row in ended:
+            lacks = row.state == State.DONE and lacks_link(row.progress)
+            (unlinked if lacks else heard).append((number, row))
+        if unlinked and self._is_answered():
             await self._registrations.take_up_again(unlinked)
-            return
-        await self._memory.ended([row for _, row in ended])
-        await self._registrations.told(ended)
+            return True
+        if heard:
+            await self._memory.ended([row for _, row in heard])
+            await self._registrations.told(heard)
+        return bool(heard)

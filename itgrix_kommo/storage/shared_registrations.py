@@ -47,7 +47,9 @@ _DUE = sa.text(
     ) AS is_elsewhere
     FROM handed h
     WHERE h.state = 'waiting' AND h.due_at <= :now AND h.client <> ALL(:busy)
-      AND (h.node = :me OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.name = h.node AND {_MAY_BE_ALIVE}))
+      AND (h.node = :me OR NOT EXISTS (
+          SELECT 1 FROM nodes n WHERE n.name = h.node AND n.wants > 0 AND {_MAY_BE_ALIVE}
+      ))
       AND NOT EXISTS (
           SELECT 1 FROM handed o WHERE o.client = h.client AND o.state = 'waiting' AND o.number < h.number
       )
@@ -179,7 +181,8 @@ class _Change(NamedTuple):
 class SharedRegistrations:
     """What `Delivery` works at while the shared database is there. `node` is this one.
 
-    `latest` tells what the server's clock shows at most, by whoever measures it (`Share.latest`).
+    `latest` tells what the server's clock shows at most, by whoever measures it (`Share.latest`). While Kommo is out of
+    reach (`is_answered`) one registration at a time tries whether it still is; the rest is left to the other nodes.
     """
 
     def __init__(self, database: SharedDatabase, memory: Memory, node: str) -> None:
@@ -187,6 +190,7 @@ class SharedRegistrations:
         self._memory = memory
         self._node = node
         self.latest: Callable[[], float] = lambda: float("inf")
+        self.is_answered: Callable[[], bool] = lambda: True
         self._clients: dict[int, str] = {}
         self._changing: Gathering[_Change, Remembered | None] = Gathering(self._change_all, most=MOST_CHANGES)
 
@@ -194,6 +198,7 @@ class SharedRegistrations:
 
     async def in_line(self, now: float, *, limit: int, busy: Sequence[str] = ()) -> Line:
         """The oldest waiting registration of each client who is nobody else's; he is this node's from now on."""
+        limit = limit if self.is_answered() else max(0, 1 - len(busy))
         mine = {"me": self._node, "latest": self.latest()}
         given = {**mine, "now": now, "busy": list(busy), "most": limit, "awaited": MEMORY_AWAITED}
 
