@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from itgrix_kommo.sandbox import Sandbox, SandboxOptions
-from itgrix_kommo.sandbox.audit import Seen
 from tests.daemons import Node, Starter, until
 from tests.hosts import Address, a_network
 from tests.pbx_servers import PostgreSql, a_postgresql
@@ -49,18 +48,14 @@ class Cluster:
     async def calls(self, count: int) -> None:
         await until(lambda: len(self.sandbox.account.calls) >= count, self.log)
 
-    async def served(self, clients: Sequence[int], count: int = 1) -> float:
-        """Wait until Kommo has so many calls of each of these; the seconds that it took."""
-        begun = time.monotonic()
-        await until(lambda: all(self._counts()[_number(client)] >= count for client in clients), self.log)
-        return time.monotonic() - begun
+    async def served(self, clients: Sequence[int], count: int = 1) -> None:
+        """Wait until Kommo has so many calls of each of these."""
 
-    def asked_by(self, node: Node, since: float) -> list[Seen]:
-        """The node's requests that came to Kommo since then, in its own time."""
-        return [seen for seen in self.sandbox.audit.requests if f"({node.name})" in seen.user_agent and seen.at > since]
+        def are_there() -> bool:
+            calls = Counter(call.params["phone"] for call in self.sandbox.account.calls)
+            return all(calls[_number(client)] >= count for client in clients)
 
-    def _counts(self) -> Counter[str]:
-        return Counter(call.params["phone"] for call in self.sandbox.account.calls)
+        await until(are_there, self.log)
 
     def log(self) -> str:
         return "\n".join(f"{node.name}:\n{node.log()[-3000:]}" for node in self.nodes)

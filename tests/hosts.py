@@ -81,7 +81,7 @@ class Host:
     port: int
     database: Address
     kommo: str
-    to_database: Cable
+    to_postgresql: Cable
     to_kommo: Cable
     namespace: Namespace | None = None
 
@@ -196,9 +196,9 @@ def _street(life: ExitStack, count: int, certificate: Certificate) -> Network:
     for number in range(1, count + 1):
         namespace = life.enter_context(contextlib.closing(Namespace()))
         namespace.ip("link set lo up")
-        to_database = _lay(street, namespace, f"database{number}", f"10.77.{number}", DATABASE)
+        to_postgresql = _lay(street, namespace, f"database{number}", f"10.77.{number}", DATABASE)
         to_kommo = _lay(street, namespace, f"kommo{number}", f"10.78.{number}", KOMMO)
-        hosts.append(Host(HTTP_PORT, DATABASE, f"https://{KOMMO[0]}", to_database, to_kommo, namespace))
+        hosts.append(Host(HTTP_PORT, DATABASE, f"https://{KOMMO[0]}", to_postgresql, to_kommo, namespace))
     listening = life.enter_context(street.socket())
     listening.bind(KOMMO)
     return Network(DATABASE, street.within, listening, certificate.context(), hosts)
@@ -292,8 +292,8 @@ async def _relayed(count: int) -> AsyncIterator[Network]:
         kommo = listening.getsockname()
         hosts = []
         for _ in range(count):
-            to_database = await life.enter_async_context(Relay(database).open())
+            to_postgresql = await life.enter_async_context(Relay(database).open())
             to_kommo = await life.enter_async_context(Relay(kommo).open())
-            here, there = ("127.0.0.1", to_database.port), f"http://127.0.0.1:{to_kommo.port}"
-            hosts.append(Host(unused_port(), here, there, to_database, to_kommo))
+            here, there = ("127.0.0.1", to_postgresql.port), f"http://127.0.0.1:{to_kommo.port}"
+            hosts.append(Host(unused_port(), here, there, to_postgresql, to_kommo))
         yield Network(database, (), listening, None, hosts)

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from tests.cluster import LIMIT, a_cluster, kill_in_turn
 from tests.daemons import Node, Starter, a_starter, until
+
+IN_A_CROWD = 40.0
+"""Seconds that a machine with other things to do may take for what takes seconds."""
 
 
 async def both_at_work(starter: Starter, directory: Path) -> None:
@@ -121,6 +125,90 @@ async def two_have_one_name(starter: Starter, directory: Path) -> None:
         assert "node_name_taken" not in first.log()
 
 
+async def its_cable_to_postgresql_is_pulled(starter: Starter, directory: Path) -> None:
+    """Nothing refuses, all hangs: it goes on by itself with its fixed share, and the other one keeps its own."""
+    async with a_cluster(starter, directory) as cluster:
+        first, second = cluster.nodes
+        await asyncio.gather(first.start(), second.start())
+        await cluster.keep(first, range(8))
+        await cluster.keep(second, range(8, 16))
+        await cluster.calls(2)
+        await first.host.to_postgresql.pull()
+        pulled = time.monotonic()
+        await cluster.keep(first, range(16, 20))
+        await cluster.keep(second, range(20, 24))
+        await cluster.served(range(20, 24))
+        told = (await second.status())["outside"]["nodes"]
+        assert (told["mode"], told["share"] >= 2) == ("together", True), told
+        await cluster.served(range(16, 20))
+        assert time.monotonic() < pulled + 20 + IN_A_CROWD
+        told = (await first.status())["outside"]["nodes"]
+        assert (told["mode"], told["share"]) == ("alone", 2), told
+        await first.host.to_postgresql.plug()
+        await cluster.keep(first, range(24))
+        await cluster.keep(second, range(24))
+        await cluster.registered()
+        cluster.assert_clean()
+
+
+async def its_cable_to_kommo_is_pulled(starter: Starter, directory: Path) -> None:
+    """In the midst of writing, so that nobody knows what was done: the other one sees to its calls as well."""
+    async with a_cluster(starter, directory) as cluster:
+        first, second = cluster.nodes
+        await asyncio.gather(first.start(), second.start())
+        await cluster.keep(first, range(12))
+        await until(lambda: cluster.sandbox.audit.asked("POST", "/api/v4/contacts"), cluster.log)
+        await first.host.to_kommo.pull()
+        await cluster.keep(second, range(12, 18))
+        await cluster.served(range(12, 18))
+        await cluster.keep(second, range(6))
+        await cluster.served(range(6), 2)
+        told = (await first.status())["outside"]["nodes"]
+        assert told["mode"] == "cut off from Kommo", told
+        await cluster.keep(first, range(12, 15))
+        await first.host.to_kommo.plug()
+        await cluster.keep(first, range(18))
+        await cluster.registered()
+        cluster.assert_clean()
+
+
+async def both_its_cables_are_pulled(starter: Starter, directory: Path) -> None:
+    """For half a minute, under load: what it had handed over the other one sees to, the rest is told afterwards."""
+    async with a_cluster(starter, directory) as cluster:
+        first, second = cluster.nodes
+        cables = (first.host.to_postgresql, first.host.to_kommo)
+        await asyncio.gather(first.start(), second.start())
+        await cluster.keep(first, range(12))
+        await cluster.keep(second, range(6, 18))
+        await cluster.calls(4)
+        await asyncio.gather(*(cable.pull() for cable in cables))
+        pulled = time.monotonic()
+        await cluster.keep(first, range(15, 21))
+        await cluster.keep(second, range(21, 24))
+        await cluster.calls(12 + 12 + 3)
+        await asyncio.sleep(max(0.0, pulled + 30 - time.monotonic()))
+        await asyncio.gather(*(cable.plug() for cable in cables))
+        await cluster.registered()
+        cluster.assert_clean()
+
+
+async def it_stands_still(starter: Starter, directory: Path) -> None:
+    """In the midst of its work, until the other one has done that: it goes on as if no time had passed."""
+    async with a_cluster(starter, directory) as cluster:
+        first, second = cluster.nodes
+        await asyncio.gather(first.start(), second.start())
+        await cluster.keep(first, range(15))
+        await until(lambda: cluster.sandbox.audit.asked("POST", "/api/v4/contacts"), cluster.log)
+        first.freeze()
+        await cluster.keep(second, range(10, 20))
+        await cluster.calls(15 + 10)
+        await cluster.keep(second, range(5))
+        first.thaw()
+        await cluster.keep(first, range(5))
+        await cluster.registered()
+        cluster.assert_clean()
+
+
 Scene = Callable[[Starter, Path], Coroutine[Any, Any, None]]
 SCENES: tuple[Scene, ...] = (
     both_at_work,
@@ -129,6 +217,10 @@ SCENES: tuple[Scene, ...] = (
     an_older_copy_is_put_back,
     each_is_killed_in_turn,
     two_have_one_name,
+    its_cable_to_postgresql_is_pulled,
+    its_cable_to_kommo_is_pulled,
+    both_its_cables_are_pulled,
+    it_stands_still,
 )
 
 
