@@ -60,15 +60,26 @@ class Nodes:
         self.wants = dict.fromkeys(self.shares, 9)
         self.used_until: dict[str, list[float]] = {name: [] for name in self.shares}
 
-    def beat(self, name: str, wants: int = 9, *, arrives: bool = True, answered: bool = True) -> None:
-        share = self.shares[name]
+    def beat(
+        self,
+        name: str,
+        wants: int = 9,
+        *,
+        arrives: bool = True,
+        answered: bool = True,
+        trip: tuple[float, float] = (0, 0),
+    ) -> None:
+        """`trip` is how long it takes there, and back."""
+        share, sent_at = self.shares[name], self.at
         self.wants[name] = wants
         self.use(name)
         beat = share.beat(self.at, wants=wants, busy=self.busy(name))
         if arrives:
+            self.pass_time(trip[0])
             answer = self.table.take(beat, EPOCH + self.at)
+            self.pass_time(trip[1])
             if answered:
-                share.answered(answer, sent_at=self.at, at=self.at)
+                share.answered(answer, sent_at=sent_at, at=self.at)
         if not (arrives and answered):
             share.lost(self.at)
         self.use(name)
@@ -311,10 +322,13 @@ class TestJumpsOfTheServersClock:
         assert share.latest(nodes.at) == float("-inf")
 
 
-Step = tuple[int, float, int, bool, bool, bool, float, int]
+TIMES = st.sampled_from([0.0, 0.0, 0.0, 0.1, 0.4, 2.0, 4.9])
+"""Seconds for which a beat is under way in one direction."""
+
+Step = tuple[int, float, int, bool, bool, tuple[float, float], bool, float, int]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     limit=st.integers(1, 7),
     count=st.integers(1, 5),
@@ -325,6 +339,7 @@ Step = tuple[int, float, int, bool, bool, bool, float, int]
             st.integers(1, 9),  # how much it has to do
             st.booleans(),  # whether the beat arrives
             st.booleans(),  # whether its answer does
+            st.tuples(TIMES, TIMES),
             st.sampled_from([False] * 9 + [True]),  # whether it was restarted before
             st.sampled_from([0.0] * 12 + [-7200.0, -60.0, -15.0, -5.0, -1.0, 1.0, 5.0, 15.0, 60.0, 7200.0]),
             st.sampled_from([0] * 9 + [1, 2, 5]),  # how many slots are out of use
@@ -337,14 +352,14 @@ def test_no_slot_is_used_by_two_whatever_is_lost_and_however_the_servers_clock_j
     limit: int, count: int, steps: list[Step]
 ) -> None:
     nodes = Nodes(limit, count)
-    for who, after, wants, arrives, answered, is_restarted, jump, idle in steps:
+    for who, after, wants, arrives, answered, trip, is_restarted, jump, idle in steps:
         nodes.pass_time(after)
         nodes.table.jumped += jump
         nodes.table.idle = idle
         name = f"pbx{who % count + 1}"
         if is_restarted:
             nodes.restart(name)
-        nodes.beat(name, wants, arrives=arrives, answered=answered)
+        nodes.beat(name, wants, arrives=arrives, answered=answered, trip=trip)
         assert sum(len(share.homes) for share in nodes.shares.values()) <= limit
 
 
