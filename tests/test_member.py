@@ -21,7 +21,7 @@ from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.engines import Work
 from itgrix_kommo.storage.memory import IN_DOUBT, Memory, Part
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
-from itgrix_kommo.storage.shared import SharedDatabase, handed
+from itgrix_kommo.storage.shared import SharedDatabase, handed, nodes
 from itgrix_kommo.storage.shared_account import Known, SharedAccount
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations
 from tests.pbx_servers import PostgreSql
@@ -145,6 +145,20 @@ async def test_when_it_was_answered_last_is_remembered(home: Home) -> None:
     heard_at = (await home.memory.part()).heard_at
     assert heard_at is not None
     assert begun - 1 < heard_at <= time.time()
+
+
+async def test_an_empty_database_in_the_place_of_the_one_before_is_prepared(home: Home, shared: SharedDatabase) -> None:
+    await home.until(lambda: home.member.mode is Mode.TOGETHER)
+
+    def empty(connection: sa.Connection) -> None:
+        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
+
+    await shared.write(empty)
+    await home.until(lambda: home.member.error)
+    await home.until(lambda: not home.member.error)
+    names = sa.select(nodes.c.name)
+    assert await shared.read(lambda connection: connection.execute(names).scalars().all()) == ["pbx1"]
 
 
 async def test_a_jump_of_the_servers_clock_is_told_and_makes_nobody_seem_away(home: Home) -> None:

@@ -199,6 +199,7 @@ class Member:
                     _log.info("shared_database_back")
                 self._error = ""
             except (StorageError, TimeoutError) as error:
+                is_prepared = False  # what comes back may be another one, and empty
                 self._share.lost(self._clock())
                 if isinstance(error, NameTaken):
                     if not self._error.startswith("node.name"):
