@@ -304,6 +304,15 @@ class TestJumpsOfTheServersClock:
             steady.append(share.answered(answer, sent_at=float(at), at=float(at)))
         assert steady == [True, True, False, True, False, True]
 
+    def test_clocks_that_run_apart_for_hours_have_not_jumped(self) -> None:
+        table, share = Table(6), Share("pbx1", begun=0.0)
+        steady = []
+        for at, jumped in [(0.0, 0.0), (7200.0, 1.0), (7201.0, 1.0), (14400.0, 4.0)]:
+            table.jumped = jumped
+            answer = table.take(share.beat(at, wants=1, busy=0), EPOCH + at)
+            steady.append(share.answered(answer, sent_at=at, at=at))
+        assert steady == [True, True, True, False]
+
     def test_a_slow_answer_is_no_jump(self) -> None:
         table, share = Table(6), Share("pbx1", begun=0.0)
         for sent_at, arrived_at, at in [(0.0, 3.0, 9.0), (10.0, 19.0, 19.5), (20.0, 20.5, 29.0), (30.0, 30.0, 30.0)]:

@@ -34,6 +34,9 @@ COOL = 8.0
 STEADY = 0.25
 """Seconds by which the server's clock may go wrong from answer to answer, measured by ours; more is a jump."""
 
+DRIFT = 2e-4
+"""Seconds a second by which two hosts' clocks may run apart all the time."""
+
 FORGOTTEN_AFTER = 86400.0
 """Seconds after which the homes of a node that is away go to the others."""
 
@@ -252,8 +255,10 @@ class Share:
         False where the server's clock has jumped since the last one: then nothing new is believed.
         """
         passed = answer.now - self._acked
+        shortest, longest = sent_at - self._acked_at, at - self._acked_from
+        slack = STEADY + DRIFT * longest
         is_first = self._held is None
-        is_steady = sent_at - self._acked_at - STEADY <= passed <= at - self._acked_from + STEADY
+        is_steady = shortest - slack <= passed <= longest + slack
         if is_first or not is_steady:
             self._sure_from = at + LEASE
         lasting = answer.homes & answer.ends.keys()

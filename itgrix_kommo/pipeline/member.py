@@ -224,7 +224,9 @@ class Member:
             await self._stand_aside()
             raise
         if not self._share.answered(heard.answer, sent_at=sent_at, at=self._clock()):
-            remedy = "see why the clock of PostgreSQL's host was set; until then each node uses its fixed share"
+            remedy = (
+                "see whether PostgreSQL's clock was set, or this host paused; a fixed share of the limit serves so long"
+            )
             _log.warning("shared_clock_jumped", for_s=LEASE, remedy=remedy)
         await self._take_in(heard)
         if beat.keeps is not None:  # only the second beat tells whether another has this name: claims are by name
