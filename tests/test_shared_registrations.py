@@ -165,6 +165,29 @@ class TestCutOffFromKommo:
         assert (await first.common.in_line(time.time() + 1.0, limit=9, busy=["+79990000002"])).due == []
 
 
+class TestClaims:
+    async def test_claims_of_a_look_whose_answer_was_lost_hold_nobody_up(
+        self, pair: tuple[Node, Node], shared: SharedDatabase
+    ) -> None:
+        """The second one stood in for the first, which came back meanwhile: only that may work at it."""
+        first, second = pair
+        await first.keep_and_hand_over("1.1")
+        await away(shared, "pbx1")
+        assert (await second.common.in_line(time.time() + 1.0, limit=9)).due
+        await first.beat()
+        assert await first.work() == []
+        assert await second.work() == []
+        assert await first.work() == ["1.1"]
+
+    async def test_a_client_who_is_being_served_stays_claimed(self, pair: tuple[Node, Node]) -> None:
+        first, second = pair
+        await first.keep_and_hand_over("1.1")
+        assert (await first.common.in_line(time.time() + 1.0, limit=9)).due
+        assert not (await first.common.in_line(time.time() + 1.0, limit=9, busy=[CLIENT])).due
+        await second.keep_and_hand_over("2.1")
+        assert await second.work() == []
+
+
 class TestForgetting:
     async def test_what_waited_longer_than_it_is_kept_is_not_registered_twice(
         self, pair: tuple[Node, Node], shared: SharedDatabase

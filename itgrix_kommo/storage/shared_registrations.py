@@ -79,6 +79,10 @@ _RELEASE = sa.text("DELETE FROM claims WHERE node = :me AND client = ANY(:client
     sa.bindparam("clients", type_=sa.ARRAY(sa.Text))
 )
 
+_RELEASE_ALL_BUT = sa.text("DELETE FROM claims WHERE node = :me AND client <> ALL(:busy)").bindparams(
+    sa.bindparam("busy", type_=sa.ARRAY(sa.Text))
+)
+
 _CHANGE = sa.text(
     f"""
     UPDATE handed h SET
@@ -203,6 +207,8 @@ class SharedRegistrations:
         given = {**mine, "now": now, "busy": list(busy), "most": limit, "awaited": MEMORY_AWAITED}
 
         def claim(connection: sa.Connection) -> list[Registration]:
+            # Of walks that ended without a word, and of looks whose answer was lost: nobody else could have them.
+            connection.execute(_RELEASE_ALL_BUT, given)
             rows = connection.execute(_DUE, given).mappings().all()
             clients = list({row["client"] for row in rows})
             claimed = set(connection.execute(_CLAIM, {**mine, "clients": clients}).scalars())
