@@ -204,17 +204,17 @@ class TestAlone:
         assert nodes.capacities() == [3, 3]
 
     def test_homes_in_use_are_not_given_up_by_who_is_alone(self) -> None:
-        nodes = Nodes(6, 1)
+        nodes = Nodes(6, 2)
         nodes.settle()
-        nodes.shares["pbx2"] = Share("pbx2", begun=nodes.at)
-        nodes.used_until["pbx2"], nodes.wants["pbx2"] = [], 9
-        nodes.beat("pbx2")
+        nodes.shares["pbx3"] = Share("pbx3", begun=nodes.at)
+        nodes.used_until["pbx3"], nodes.wants["pbx3"] = [], 9
+        nodes.beat("pbx3")
         nodes.beat("pbx1")
         nodes.pass_time(LEASE)
         nodes.beat("pbx1", answered=False)
         for _ in range(5):
-            nodes.beat("pbx2")
-        assert nodes.capacities() == [6, 0]
+            nodes.beat("pbx3")
+        assert nodes.capacities() == [3, 3, 0]
 
     def test_the_others_take_what_a_dead_one_had_borrowed(self) -> None:
         nodes = Nodes(6, 3)
@@ -391,4 +391,17 @@ def test_a_node_that_was_forgotten_leaves_its_homes() -> None:
     del table.partners["pbx2"]
     share = Share("pbx1", begun=0.0)
     share.answered(table.take(share.beat(0.0, wants=9, busy=0), EPOCH), sent_at=0.0, at=0.0)
-    assert len(share.homes) == 6
+    assert (len(share.homes), share.capacity(0.0)) == (3, 6)
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(1, 1), (5, 3), (6, 3)])
+def test_one_by_itself_uses_all_and_leaves_half_to_who_comes_when_it_is_dead(limit: int, kept: int) -> None:
+    nodes = Nodes(limit, 1)
+    nodes.settle()
+    assert (nodes.capacities(), len(nodes.shares["pbx1"].homes)) == ([limit], kept)
+    del nodes.shares["pbx1"]
+    nodes.pass_time(LEASE)
+    nodes.shares["pbx2"] = Share("pbx2", begun=nodes.at)
+    nodes.used_until["pbx2"], nodes.wants["pbx2"] = [], 9
+    nodes.settle()
+    assert nodes.capacities() == [limit - kept]

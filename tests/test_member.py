@@ -13,6 +13,8 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
+from itgrix_kommo.doctor.findings import Verdict
+from itgrix_kommo.doctor.nodes import judge_limit
 from itgrix_kommo.errors import StorageError
 from itgrix_kommo.kommo.limiter import Lapsed, Limiter, Priority
 from itgrix_kommo.kommo.shares import ALONE_AT_MOST, LEASE, Share
@@ -21,8 +23,9 @@ from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.engines import Work
 from itgrix_kommo.storage.memory import IN_DOUBT, Memory, Part
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
-from itgrix_kommo.storage.shared import SharedDatabase, handed, nodes
+from itgrix_kommo.storage.shared import SharedDatabase, handed, nodes, slots
 from itgrix_kommo.storage.shared_account import Known, SharedAccount
+from itgrix_kommo.storage.shared_nodes import forget, members
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations
 from tests.pbx_servers import PostgreSql
 
@@ -198,6 +201,27 @@ async def test_nodes_that_are_configured_with_different_limits_are_told_of_once(
         ("limits_differ", "warning", 4),
         ("limits_agree", "info", 6),
     ]
+
+
+async def test_who_finds_all_of_the_limit_kept_by_others_that_are_away_says_so(
+    shared: SharedDatabase, tmp_path: Path
+) -> None:
+    dead = Share("pbx2", begun=0.0)
+    await SharedAccount(shared, "pbx2", 6).beat(dead.beat(0.0, wants=1, busy=0), Known(0, "", 0, 0.0))
+    gone = sa.update(slots).values(home="pbx2", holder=None, until=0.0)
+    await shared.write(lambda connection: connection.execute(gone))
+    await shared.write(lambda connection: connection.execute(sa.update(nodes).values(until=time.time() - 60.0)))
+    async with a_home(shared, tmp_path) as home:
+        await home.until(lambda: home.member.mode is Mode.TOGETHER)
+        assert home.member.starved_by == ["pbx2"]
+        facts = judge_limit(await members(shared))
+        assert (facts.verdict, facts.words) == (
+            Verdict.FAULT,
+            "pbx2, which is away, keeps all of it, and nobody sends anything to Kommo",
+        )
+        await forget(shared, "pbx2")
+        await home.until(lambda: home.limiter.per_second)
+        assert home.member.starved_by == []
 
 
 @pytest.mark.parametrize(("unheard", "share"), [(3600.0, 2), (ALONE_AT_MOST, 0)])

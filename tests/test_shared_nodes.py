@@ -23,7 +23,7 @@ from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.memory import Memory, Part
 from itgrix_kommo.storage.names import GRAVE
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
-from itgrix_kommo.storage.shared import SharedDatabase, handed, nodes, shared_phonebook
+from itgrix_kommo.storage.shared import SharedDatabase, handed, nodes, shared_phonebook, slots
 from itgrix_kommo.storage.shared_account import Known, SharedAccount
 from itgrix_kommo.storage.shared_nodes import Member, Moved, failed_of, forget, members, rename, wait_until_away
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations, forget_before
@@ -173,7 +173,8 @@ class TestForget:
         for _ in range(3):
             await second.beat()
         (left,) = [one for one in await members(shared) if one.name == "pbx2"]
-        assert left.fixed_share == 6
+        homes = await shared.read(lambda connection: connection.execute(sa.select(slots.c.home)).scalars().all())
+        assert (left.fixed_share, "pbx1" in homes) == (3, False)
         assert await second.work(State.DONE) == ["1.2"]
         assert await members(shared) == [left]  # nothing is left to do of pbx1's
         assert await failed_of(shared, "pbx1") == []

@@ -109,6 +109,13 @@ def judge_limit(found: Sequence[Member]) -> Finding:
     told = {one.name: one.per_second for one in found if one.per_second is not None}
     if not told:
         return skipped("no node has told its kommo.requests_per_second yet")
+    keeping = [one.name for one in found if one.fixed_share and not one.is_here]
+    here = [one for one in found if one.is_here]
+    if keeping and here and not any(one.fixed_share or one.slots for one in here):
+        return fault(
+            f"{', '.join(keeping)}, which is away, keeps all of it, and nobody sends anything to Kommo",
+            "type systemctl start itgrix_amo on that PBX; if it is gone for good: itgrix-kommo nodes forget",
+        )
     least = min(told.values())
     if max(told.values()) == least:
         return ok(f"all have {least} requests a second")

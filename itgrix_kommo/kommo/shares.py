@@ -140,8 +140,11 @@ def exchange(
 
 
 def fair(limit: int, nodes: int) -> int:
-    """The homes of each node: its fixed share."""
-    return limit // nodes
+    """The homes of each node: its fixed share.
+
+    One that is by itself leaves half: were it gone, the first other one would have nothing until it is forgotten.
+    """
+    return limit // nodes if nodes > 1 else (limit + 1) // 2
 
 
 def _settled(

@@ -133,6 +133,13 @@ class Member:
         told = ", ".join(f"{limit} at {name}" for name, limit in self._limits.items())
         return f"kommo.requests_per_second is {told}: {self._limit} counts: give it the same value on all PBXs"
 
+    @property
+    def starved_by(self) -> list[str]:
+        """Who is away and keeps all that there is of the limit as fixed shares; none while this node has a share."""
+        keeping = {one.name: one.homes for one in self.nodes if one.homes and not one.is_here}
+        is_starved = self.mode is Mode.TOGETHER and self._limiter.per_second == 0
+        return list(keeping) if is_starved and sum(keeping.values()) >= self._limit else []
+
     def facts(self) -> dict[str, Any]:
         """For /status."""
         return {

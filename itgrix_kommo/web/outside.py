@@ -175,6 +175,11 @@ class Outside:
         if self.member is None:
             raise AssertionError("only one of several nodes has this part")
         away = [one.name for one in self.member.nodes if not one.is_here]
+        starved = ", ".join(self.member.starved_by)
+        if starved and not self.member.error:
+            remedy = "start it, or if it is gone for good: itgrix-kommo nodes forget"
+            words = f"{starved}, which is away, keeps all of the limit, and nothing goes to Kommo from here: {remedy}"
+            return Part(words, Grade.ERROR, facts=self.member.facts())
         error = self.member.error or "; ".join(
             filter(None, [*(f"{name} is away" for name in away), self.member.difference])
         )
