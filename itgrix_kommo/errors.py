@@ -27,6 +27,7 @@
     │   ├── HookTimedOut            it took longer than it may, and was killed
     │   └── HooksUnusable           the directory of customizations can't be used as it is: a person must act
     ├── StorageError                the database can't be opened, read or written
+    │   ├── StorageRefused          it can't hold this very row, however often it is asked
     │   ├── NameTaken               another daemon at work has this node's name
     │   ├── NodeAtWork              a node that was to be changed is not away
     │   └── NameChanged             all that is kept here is of a node of another name: a person must say why
@@ -173,6 +174,12 @@ class HooksUnusable(HookError):
 
 class StorageError(ItgrixError):
     remedy = Remedy.RETRY
+
+
+class StorageRefused(StorageError):
+    """The database can't hold what it was given: all else can be kept, this never."""
+
+    remedy = Remedy.GIVE_UP
 
 
 class NameTaken(StorageError):

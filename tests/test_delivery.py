@@ -15,7 +15,14 @@ from structlog.testing import capture_logs
 
 from itgrix_kommo.config import Business, Customizations
 from itgrix_kommo.customizations import Customizer
-from itgrix_kommo.errors import KommoForbidden, KommoRejected, KommoUnauthorized, KommoUnreachable, StorageError
+from itgrix_kommo.errors import (
+    KommoForbidden,
+    KommoRejected,
+    KommoUnauthorized,
+    KommoUnreachable,
+    StorageError,
+    StorageRefused,
+)
 from itgrix_kommo.kommo.checks import Report, Wanted
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.limiter import Limiter
@@ -355,6 +362,22 @@ class TestTrouble:
         assert found.attempts == 0
         told = [line["event"] for line in logs if line["log_level"] == "error"]
         assert sorted(told) == ["registration_not_saved"] * 3 + ["registrations_not_read"]
+
+    async def test_what_the_database_can_not_hold_is_parked_and_followers_pass(
+        self, office: Office, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save = office.registrations.save_progress
+
+        async def saving(number: int, progress: dict[str, Any]) -> None:
+            if number == first:
+                raise StorageRefused("the shared database can't hold it: value too long")
+            await save(number, progress)
+
+        monkeypatch.setattr(office.registrations, "save_progress", saving)
+        first = await office.keep(1)
+        second = await office.keep(2)
+        assert "value too long" in (await office.reaches(first, State.FAILED)).reason
+        await office.reaches(second, State.DONE)
 
     async def test_two_calls_of_a_client_who_waits_do_not_keep_it_awake(
         self, office: Office, monkeypatch: pytest.MonkeyPatch

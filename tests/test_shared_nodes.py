@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import time
 from collections.abc import AsyncIterator
@@ -76,9 +75,7 @@ class Node:
         for call_id in call_ids:
             new = NewRegistration(call_id, frozenset({call_id}), client, {"id": call_id, "started_at": 0.0})
             assert await self.own.keep(new) is not None
-        rows = await self.memory.to_hand_over()
-        await self.common.hand_over(rows.values(), functools.partial(self.memory.handing_over, rows))
-        await self.memory.handed_over(rows)
+        await self.common.hand_over(await self.memory.to_hand_over())
 
     async def work(self, state: State, reason: str = "") -> list[str]:
         """Close the one that is first in line; the call that it was."""

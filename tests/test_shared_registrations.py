@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import functools
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
+from itgrix_kommo.errors import StorageRefused
 from itgrix_kommo.kommo.shares import Share
 from itgrix_kommo.storage.chronicle import DAY
 from itgrix_kommo.storage.database import Database, remembered
@@ -43,10 +46,16 @@ class Node:
         await self._account.beat(beat, Known(0, "", 0, 0.0))
 
     async def keep_and_hand_over(self, call_id: str, client: str = CLIENT) -> None:
-        await self.own.keep(NewRegistration(call_id, frozenset({call_id}), client, {"id": call_id}))
-        rows = await self.memory.to_hand_over()
-        await self.common.hand_over(rows.values(), functools.partial(self.memory.handing_over, rows))
-        await self.memory.handed_over(rows)
+        await self.keep(call_id, client=client)
+        await self.hand_over()
+
+    async def keep(self, call_id: str, *, client: str = CLIENT, call: dict[str, Any] | None = None) -> None:
+        new = NewRegistration(call_id, frozenset({call_id}), client, {"id": call_id} if call is None else call)
+        assert await self.own.keep(new) is not None
+
+    async def hand_over(self) -> None:
+        while rows := await self.memory.to_hand_over():
+            await self.common.hand_over(rows)
 
     async def remind(self) -> None:
         await self.common.remind(await self.memory.rows())
@@ -186,6 +195,68 @@ class TestClaims:
         assert not (await first.common.in_line(time.time() + 1.0, limit=9, busy=[CLIENT])).due
         await second.keep_and_hand_over("2.1")
         assert await second.work() == []
+
+
+class TestWhatPostgresCanNotHold:
+    async def test_it_is_left_to_a_person_and_holds_up_no_other(
+        self, pair: tuple[Node, Node], shared: SharedDatabase
+    ) -> None:
+        first, _ = pair
+        await first.keep("1.1")
+        await first.keep("1.2", client="+7" * 200)
+        await first.keep("1.3", call={"rang_at": float("inf")})
+        await first.keep("1.4")
+        await first.hand_over()
+        assert await calls_in(shared) == {"1.1": "waiting", "1.4": "waiting"}
+        rows = {row.call_id: row for row in await first.own.latest(9)}
+        assert [rows[name].state for name in ("1.1", "1.2", "1.3", "1.4")] == [
+            State.HANDED, State.FAILED, State.FAILED, State.HANDED,
+        ]  # fmt: skip
+        assert "can't hold it: value too long" in rows["1.2"].reason
+        assert await first.memory.to_hand_over() == {}
+
+    async def test_texts_are_told_without_what_is_no_text_there(self, pair: tuple[Node, Node]) -> None:
+        first, _ = pair
+        odd = {"name": "Zoe\0 \ud800", "and\0": ["\U0001f4de \\u0000", 7]}
+        await first.keep("1.1", call=odd)
+        await first.hand_over()
+        (one,) = (await first.common.in_line(time.time() + 1.0, limit=9)).due
+        assert one.call == {"name": "Zoe\ufffd \ufffd", "and\ufffd": ["\U0001f4de \\u0000", 7]}
+        await first.common.save_progress(one.id, {"hooks": {"process_client_phone": {"phone": "+7\0"}}})
+        await first.common.postpone(one.id, due_at=0.0, reason="Kommo says \0")
+        (one,) = (await first.common.in_line(time.time() + 1.0, limit=9)).due
+        assert one.progress == {"hooks": {"process_client_phone": {"phone": "+7\ufffd"}}}
+        assert one.reason == "Kommo says \ufffd"
+
+    async def test_changes_that_are_kept_together_do_not_fail_together(self, pair: tuple[Node, Node]) -> None:
+        first, _ = pair
+        for number in range(5):
+            await first.keep(f"1.{number}", client=f"+7999000000{number}")
+        await first.hand_over()
+        due = (await first.common.in_line(time.time() + 1.0, limit=9)).due
+        saved = await asyncio.gather(
+            *(first.common.save_progress(one.id, {"at": float("inf") if one is due[3] else 1.0}) for one in due),
+            return_exceptions=True,
+        )
+        assert [type(one) for one in saved] == [*[type(None)] * 3, StorageRefused, type(None)]
+        await first.common.release()
+        due = (await first.common.in_line(time.time() + 1.0, limit=9)).due
+        assert [one.progress for one in due] == [{"at": 1.0}] * 3 + [{}, {"at": 1.0}]
+
+    async def test_what_ended_alone_is_told_without_it(self, pair: tuple[Node, Node], shared: SharedDatabase) -> None:
+        first, second = pair
+        for call_id, call in (("1.1", {"at": float("inf")}), ("1.2", {})):
+            new = NewRegistration(call_id, frozenset({call_id}), CLIENT, call, State.SKIPPED, "unwanted")
+            assert await first.own.keep(new) is not None
+        ended = await first.memory.ended_unknown(0)
+        await first.common.tell_ended(ended)
+        assert await calls_in(shared) == {"1.2": "skipped"}
+        assert [row.call_id for row in await first.memory.rows()] == ["1.2"]
+        await shared.write(lambda connection: connection.execute(sa.delete(handed)))
+        with capture_logs() as logs:
+            await second.common.remind(ended.values())
+        assert await calls_in(shared) == {"1.2": "skipped"}
+        assert [(line["event"], line["call_id"]) for line in logs] == [("not_reminded", "1.1")]
 
 
 class TestForgetting:

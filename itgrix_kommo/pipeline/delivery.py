@@ -11,7 +11,15 @@ from typing import Any, Protocol
 import structlog
 
 from itgrix_kommo.calls.call import StageName
-from itgrix_kommo.errors import ItgrixError, KommoError, KommoForbidden, KommoUnreachable, Remedy, StorageError
+from itgrix_kommo.errors import (
+    ItgrixError,
+    KommoError,
+    KommoForbidden,
+    KommoUnreachable,
+    Remedy,
+    StorageError,
+    StorageRefused,
+)
 from itgrix_kommo.kommo.client import KommoClient
 from itgrix_kommo.kommo.retry import Backoff
 from itgrix_kommo.pipeline.clients import Clients
@@ -195,8 +203,10 @@ class Delivery:
         except Settling as settling:
             _log.debug("registration_settles", until=settling.until)
             await self._registrations.postpone(registration.id, due_at=settling.until, reason=str(settling))
-        except StorageError:
-            raise
+        except StorageError as error:
+            if not isinstance(error, StorageRefused):
+                raise
+            await self._failed(registration, error)
         except ItgrixError as error:
             await self._failed(registration, error)
         except Exception as error:  # noqa: BLE001 (a fault of ours in one call must not stop the others)

@@ -10,7 +10,6 @@ all that is remembered of later.
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -351,8 +350,7 @@ class Member:
             after = max(handed)
         after = 0
         while ended := await self._memory.ended_unknown(after):
-            await self._registrations.hand_over(ended.values())
-            await self._memory.keep(ended.values())
+            await self._registrations.tell_ended(ended)
             after = max(ended)
 
     async def _hand_over_and_hear(self) -> None:
@@ -370,8 +368,7 @@ class Member:
         if self._epoch != self._part.epoch:
             await self._reconcile()
         while rows := await self._memory.to_hand_over():
-            await self._registrations.hand_over(rows.values(), functools.partial(self._memory.handing_over, rows))
-            await self._memory.handed_over(rows)
+            await self._registrations.hand_over(rows)
             self._together.nudge()
         while ended := await self._registrations.to_tell():
             if not await self._hear(ended):

@@ -139,8 +139,22 @@ class Memory:
             lambda connection: connection.execute(update.values(state=State.HANDED, reason=IN_DOUBT), given)
         )
 
+    async def refused(self, reasons: Mapping[int, str]) -> None:
+        """The shared database can't hold these: a person has to look after them."""
+        if not reasons:
+            return
+        update = sa.update(registrations).where(
+            registrations.c.id == sa.bindparam("row"), sa.or_(registrations.c.state == State.WAITING, _IS_IN_DOUBT)
+        )
+        given = [{"row": number, "why": reason} for number, reason in reasons.items()]
+        await self._database.write(
+            lambda connection: connection.execute(update.values(state=State.FAILED, reason=sa.bindparam("why")), given)
+        )
+
     async def handed_over(self, rows: Mapping[int, Remembered]) -> None:
         """These are in the shared database now."""
+        if not rows:
+            return
         update = sa.update(registrations).where(registrations.c.id == sa.bindparam("row"), _IS_IN_DOUBT)
 
         def write(connection: sa.Connection) -> None:

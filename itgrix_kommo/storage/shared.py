@@ -6,14 +6,17 @@ Times in it are Unix seconds by its own clock, but for `due_at` and `created_at`
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+import functools
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from itgrix_kommo.errors import StorageError
+from itgrix_kommo.errors import StorageError, StorageRefused
 from itgrix_kommo.storage.engines import Work
 from itgrix_kommo.storage.schema import History, bring_up_to_date, is_up_to_date
 from itgrix_kommo.storage.servers import REMEDIES, cause_of, engine_of, remedy_of
@@ -21,6 +24,8 @@ from itgrix_kommo.storage.servers import REMEDIES, cause_of, engine_of, remedy_o
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert
 
+A = TypeVar("A")
+Q = TypeVar("Q")
 T = TypeVar("T")
 
 SETTING = "storage.shared_url"
@@ -43,6 +48,14 @@ _GIVES_UP = {
 """When PostgreSQL ends a transaction of a node that was cut off, or stands still. All others may wait for what it has
 locked, and by itself PostgreSQL would have them wait for hours.
 """
+
+_REFUSALS = ("22", "23", "54")
+"""Classes of PostgreSQL's errors that blame what it was given: no valid data, a constraint, too much of something."""
+
+_UNHOLDABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+"""Where JSON may name what no text of PostgreSQL's holds: the character zero, and halves of characters."""
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 metadata = sa.MetaData()
 
@@ -218,6 +231,29 @@ class SharedDatabase:
         except (SQLAlchemyError, OSError) as error:
             raise self._away(error) from error
 
+    async def write_each(
+        self,
+        work: Callable[[sa.Connection, Sequence[Q]], Sequence[A]],
+        given: Sequence[Q],
+        *,
+        before_commit: Callable[[Sequence[Q]], Awaitable[None]] | None = None,
+    ) -> list[A | StorageRefused]:
+        """Do `work` with all that is given, as one; where that is refused with each half, until the culprit is named.
+
+        What becomes of each, in order. Raises StorageError: the first ones may be committed all the same then.
+        """
+        before = None if before_commit is None else functools.partial(before_commit, given)
+        try:
+            return list(await self.write(lambda connection: work(connection, given), before_commit=before))
+        except StorageRefused as refused:
+            if len(given) == 1:
+                return [refused]
+        half = len(given) // 2
+        return [
+            *await self.write_each(work, given[:half], before_commit=before_commit),
+            *await self.write_each(work, given[half:], before_commit=before_commit),
+        ]
+
     @contextlib.asynccontextmanager
     async def locked(self, lock: int) -> AsyncIterator[None]:
         """Hold this advisory lock, which ends with its connection at the latest. Raises StorageError."""
@@ -246,5 +282,26 @@ class SharedDatabase:
             raise self._away(error) from error
 
     def _away(self, error: Exception) -> StorageError:
+        origin = getattr(error, "orig", None)
+        if str(getattr(origin, "sqlstate", None) or "")[:2] in _REFUSALS:
+            return StorageRefused(f"{SETTING}: the shared database can't hold it: {origin}: report this with the log")
         cause = cause_of(error, self._url) or f"no answer within {ANSWERS_WITHIN:g} s"
         return StorageError(f"{SETTING}: the shared database failed: {cause}: {remedy_of(error)}")
+
+
+def as_json(value: Any) -> str:
+    """JSON that PostgreSQL can hold: what its texts can't is in it as U+FFFD."""
+    text = json.dumps(value)
+    return json.dumps(_holdable(value)) if _UNHOLDABLE.search(text) else text
+
+
+def _holdable(value: Any) -> Any:
+    match value:
+        case str():
+            return _NO_TEXT.sub("\ufffd", value)
+        case dict():
+            return {_holdable(key): _holdable(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_holdable(one) for one in value]
+        case _:
+            return value

@@ -10,16 +10,17 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
+import structlog
 
-from itgrix_kommo.errors import StorageError
+from itgrix_kommo.errors import StorageError, StorageRefused
 from itgrix_kommo.kommo.gathering import Gathering
 from itgrix_kommo.storage.chronicle import DAY
 from itgrix_kommo.storage.memory import KEPT_FOR, Memory, Remembered
 from itgrix_kommo.storage.registrations import Line, Registration, State
-from itgrix_kommo.storage.shared import SharedDatabase
+from itgrix_kommo.storage.shared import SharedDatabase, as_json
 
 MOST_CHANGES = 200
 
@@ -182,6 +183,12 @@ class _Change(NamedTuple):
     values: dict[str, Any]
 
 
+_Changed: TypeAlias = Remembered | StorageRefused | None
+"""None where another node has the client."""
+
+_log = structlog.get_logger(__name__)
+
+
 class SharedRegistrations:
     """What `Delivery` works at while the shared database is there. `node` is this one.
 
@@ -196,7 +203,7 @@ class SharedRegistrations:
         self.latest: Callable[[], float] = lambda: float("inf")
         self.is_answered: Callable[[], bool] = lambda: True
         self._clients: dict[int, str] = {}
-        self._changing: Gathering[_Change, Remembered | None] = Gathering(self._change_all, most=MOST_CHANGES)
+        self._changing: Gathering[_Change, _Changed] = Gathering(self._change_all, most=MOST_CHANGES)
 
     # As `storage.registrations.Registrations`
 
@@ -243,15 +250,27 @@ class SharedRegistrations:
 
     # Between the nodes
 
-    async def hand_over(
-        self, rows: Collection[Remembered], before_commit: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
-        """Let the others know of registrations of this node; those that they know already stay as they are."""
-        await self._send(_HAND_OVER, rows, before_commit)
+    async def hand_over(self, rows: Mapping[int, Remembered]) -> None:
+        """Let the others have these registrations of this node; those that they know already stay as they are.
+
+        Its own rows, by whose numbers they are given, say so; what can't be handed over has failed.
+        """
+        refused = await self._send(_HAND_OVER, rows, self._memory.handing_over)
+        for number, reason in refused.items():
+            _log.error("registration_not_shared", call_id=rows[number].call_id, error=reason)
+        await self._memory.refused(refused)
+        await self._memory.handed_over({number: row for number, row in rows.items() if number not in refused})
+
+    async def tell_ended(self, rows: Mapping[int, Remembered]) -> None:
+        """Let the others know of registrations of this node that ended without them."""
+        refused = await self._send(_HAND_OVER, rows)
+        await self._memory.keep([row for number, row in rows.items() if number not in refused])
 
     async def remind(self, rows: Collection[Remembered]) -> None:
         """The database was put back as it was earlier: what this node remembers of later goes on top."""
-        await self._send(_REMIND, rows)
+        numbered = dict(enumerate(rows))
+        for number, reason in (await self._send(_REMIND, numbered)).items():
+            _log.error("not_reminded", call_id=numbered[number].call_id, error=reason)
 
     async def to_tell(self) -> list[tuple[int, Remembered]]:
         """Registrations of this node that have come to their end, by whomever, and their numbers."""
@@ -289,15 +308,24 @@ class SharedRegistrations:
     async def _send(
         self,
         statement: sa.TextClause,
-        rows: Collection[Remembered],
-        before_commit: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        given = {"me": self._node, "rows": json.dumps([row.as_json() for row in rows])}
-        await self._database.write(lambda connection: connection.execute(statement, given), before_commit=before_commit)
+        rows: Mapping[int, Remembered],
+        before_commit: Callable[[Sequence[int]], Awaitable[None]] | None = None,
+    ) -> dict[int, str]:
+        """Why some can't be there."""
+
+        def send(connection: sa.Connection, numbers: Sequence[int]) -> Sequence[None]:
+            given = as_json([rows[number].as_json() for number in numbers])
+            connection.execute(statement, {"me": self._node, "rows": given})
+            return [None] * len(numbers)
+
+        sent = await self._database.write_each(send, list(rows), before_commit=before_commit)
+        return {number: str(refused) for number, refused in zip(rows, sent, strict=True) if refused is not None}
 
     async def _change(self, number: int, *, releases: bool = False, **values: Any) -> None:
         values = {"number": number, "more_attempts": 0, **values}
         row = await self._changing.ask(_Change(number, self._clients.get(number, ""), releases, values))
+        if isinstance(row, StorageRefused):
+            raise row
         if row is None:
             raise StorageError(f"registration {number}: another node has taken its client over: it sees to it")
         # On this node's disk, too, before anything is sent: the shared database may be put back as it was.
@@ -305,17 +333,14 @@ class SharedRegistrations:
         if releases:
             self._clients.pop(number, None)
 
-    async def _change_all(self, changes: list[_Change]) -> list[Remembered | None]:
-        given = {"me": self._node, "changes": json.dumps([change.values for change in changes])}
-        released = [change.client for change in changes if change.releases]
+    async def _change_all(self, changes: list[_Change]) -> list[_Changed]:
+        return await self._database.write_each(self._change_some, changes)
 
-        def change(connection: sa.Connection) -> dict[int, Remembered]:
-            rows = connection.execute(_CHANGE, given).mappings().all()
-            if released:
-                connection.execute(_RELEASE, {"me": self._node, "clients": released})
-            return {row["number"]: remembered_of(row) for row in rows}
-
-        done = await self._database.write(change)
+    def _change_some(self, connection: sa.Connection, changes: Sequence[_Change]) -> list[Remembered | None]:
+        given = {"me": self._node, "changes": as_json([change.values for change in changes])}
+        done = {row["number"]: remembered_of(row) for row in connection.execute(_CHANGE, given).mappings()}
+        if released := [change.client for change in changes if change.releases]:
+            connection.execute(_RELEASE, {"me": self._node, "clients": released})
         return [done.get(change.number) for change in changes]
 
 
