@@ -29,7 +29,9 @@ LEASE = 20.0
 """Seconds for which a slot is lent; beats come far more often, so that a slow one costs nothing."""
 
 COOL = 8.0
-"""Seconds before its end that a lease is not used any more: a connection may take 5 s, then Kommo counts for 1.5 s."""
+"""Seconds before its end that a lease is not used any more: what was said of it a second ago still counts, then a slot
+may be used within 5.5 s (`limiter.USED_WITHIN`), and Kommo counts for 1.5 s.
+"""
 
 STEADY = 0.25
 """Seconds by which the server's clock may go wrong from answer to answer, measured by ours; more is a jump."""
