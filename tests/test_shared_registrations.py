@@ -259,6 +259,39 @@ class TestWhatPostgresCanNotHold:
         assert [(line["event"], line["call_id"]) for line in logs] == [("not_reminded", "1.1")]
 
 
+class TestLine:
+    async def test_the_first_look_after_a_long_outage_is_answered_in_time(
+        self, pair: tuple[Node, Node], shared: SharedDatabase
+    ) -> None:
+        """PostgreSQL has not counted yet what was handed over a moment ago."""
+        first, _ = pair
+
+        def fill(connection: sa.Connection) -> None:
+            connection.execute(sa.text("ALTER TABLE handed SET (autovacuum_enabled = off)"))
+            connection.execute(sa.text("TRUNCATE handed"))
+            connection.execute(
+                sa.text(
+                    """
+                    INSERT INTO handed (node, call_id, client, state, due_at, attempts, created_at, call, progress,
+                                        reason, version, worker, epoch, is_told)
+                    SELECT 'pbx1', i, '+7999' || i % 50000, 'waiting', 0, 0, 0, '{}', '{}', '', 0, '', a.epoch, false
+                    FROM generate_series(1, 100000) i, account a
+                    """
+                )
+            )
+
+        def empty(connection: sa.Connection) -> None:
+            connection.execute(sa.text("TRUNCATE handed"))
+            connection.execute(sa.text("ALTER TABLE handed RESET (autovacuum_enabled)"))
+
+        await shared.write(fill)
+        try:
+            line = await first.common.in_line(time.time() + 1.0, limit=200)
+        finally:
+            await shared.write(empty)
+        assert [one.call_id for one in line.due] == [str(number) for number in range(1, 201)]
+
+
 class TestForgetting:
     async def test_what_waited_longer_than_it_is_kept_is_not_registered_twice(
         self, pair: tuple[Node, Node], shared: SharedDatabase
