@@ -27,7 +27,7 @@ from itgrix_kommo.configured import ami_settings, connect, number_plan, rules_of
 from itgrix_kommo.errors import ConfigError, StorageError
 from itgrix_kommo.kommo.checks import Report
 from itgrix_kommo.kommo.client import KommoClient
-from itgrix_kommo.kommo.limiter import WINDOW, Limiter
+from itgrix_kommo.kommo.limiter import JITTER, WINDOW, Limiter
 from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.popups import Popups
 from itgrix_kommo.kommo.subscription import Subscription
@@ -125,7 +125,7 @@ class Daemon:
             journal = opened.journal(config, stack)
             limiter = Limiter(config.kommo.requests_per_second)
             # Kommo still counts what an earlier daemon asked in its last second.
-            limiter.pause_for(WINDOW)
+            limiter.pause_for(JITTER + WINDOW)
             shared = opened.shared_database(config, stack)
             transport, grants = await connect(config, database, limiter, stack, shared)
             client = KommoClient(transport, region=config.numbers.region)

@@ -73,7 +73,9 @@ def _number(client: int) -> str:
 
 
 @asynccontextmanager
-async def a_cluster(starter: Starter, directory: Path, count: int = 2, **more: Any) -> AsyncIterator[Cluster]:
+async def a_cluster(
+    starter: Starter, directory: Path, count: int = 2, *, limit: int = LIMIT, **more: Any
+) -> AsyncIterator[Cluster]:
     async with (
         a_network(count, starter.certificate) as network,
         a_server(network.database, network.within) as server,
@@ -84,7 +86,7 @@ async def a_cluster(starter: Starter, directory: Path, count: int = 2, **more: A
         for number, host in enumerate(network.hosts, 1):
             home = directory / f"pbx{number}"
             home.mkdir(parents=True)
-            nodes.append(Node(starter, sandbox, home, name=home.name, host=host, limit=LIMIT, **more))
+            nodes.append(Node(starter, sandbox, home, name=home.name, host=host, limit=limit, **more))
             await nodes[-1].keep()  # the file is there before its daemon
         try:
             yield Cluster(sandbox, server, nodes)

@@ -1,4 +1,4 @@
-"""Several nodes on one account, for long: `python -m tests.bench.bench_nodes chaos|full|ratios|limited [--minutes 10]`.
+"""Several nodes on one account, for long: `python -m tests.bench.bench_nodes chaos|full|ratios|limited`.
 
 chaos   four nodes under load, each killed in turn at random moments, PostgreSQL restarted twice: no call lost, none
         doubled, no breach
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from itgrix_kommo.kommo.limiter import MOST_PER_SECOND
-from tests.cluster import Cluster, a_cluster, kill_in_turn
+from tests.cluster import LIMIT, Cluster, a_cluster, kill_in_turn
 from tests.daemons import Starter, a_starter, until
 
 BACKLOGS = {"ratios": 2400, "limited": 160}
@@ -95,7 +95,8 @@ async def ratios(starter: Starter, backlog: int, limit: int) -> None:
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["chaos", "full", "ratios", "limited"])
-    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of chaos and full")
+    parser.add_argument("--limit", type=int, default=LIMIT, help="requests a second of all nodes in these two")
     given = parser.parse_args()
     if given.what in BACKLOGS:
         limitless = given.what == "ratios"
@@ -104,7 +105,7 @@ async def main() -> None:
         return
     async with a_starter() as starter:
         with tempfile.TemporaryDirectory() as home:
-            async with a_cluster(starter, Path(home), count=4) as cluster:
+            async with a_cluster(starter, Path(home), count=4, limit=given.limit) as cluster:
                 await (chaos if given.what == "chaos" else full)(cluster, given.minutes)
 
 
