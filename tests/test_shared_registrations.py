@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from itgrix_kommo.errors import StorageRefused
 from itgrix_kommo.kommo.shares import Share
 from itgrix_kommo.storage.chronicle import DAY
 from itgrix_kommo.storage.database import Database, remembered
+from itgrix_kommo.storage.engines import Work
 from itgrix_kommo.storage.memory import KEPT_FOR, Memory
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 from itgrix_kommo.storage.shared import SharedDatabase, handed, nodes
@@ -23,6 +24,8 @@ from itgrix_kommo.storage.shared_account import Known, SharedAccount
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations, as_shared, forget_before
 
 pytestmark = pytest.mark.xdist_group("databases")
+
+T = TypeVar("T")
 
 CLIENT = "+79990000001"
 
@@ -290,6 +293,38 @@ class TestLine:
         finally:
             await shared.write(empty)
         assert [one.call_id for one in line.due] == [str(number) for number in range(1, 201)]
+
+
+class TestOfClient:
+    async def test_walks_that_begin_together_look_together(
+        self, pair: tuple[Node, Node], shared: SharedDatabase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two hundred of them, and few connections: who waited too long for one, the beats too, went without."""
+        first, second = pair
+        for number in range(40):
+            await first.keep(f"1.{number}", client=f"+7{number % 20}")
+        await first.hand_over()
+        for number in range(20):
+            await second.keep(f"2.{number}", client=f"+7{number}")
+        await second.hand_over()
+        due = {one.client: one for one in (await first.common.in_line(time.time() + 1.0, limit=99)).due}
+        read, reads = shared.read, 0
+
+        async def counted(work: Work[T]) -> T:
+            nonlocal reads
+            reads += 1
+            return await read(work)
+
+        monkeypatch.setattr(shared, "read", counted)
+        clients = [f"+7{number}" for number in range(20)]
+        found = await asyncio.gather(*(first.common.of_client(one, before=due[one].id) for one in clients))
+        assert [[one.call_id for one in rows] for rows in found] == [
+            [f"pbx2:2.{number}", f"1.{number + 20}"] for number in range(20)
+        ]
+        (latest,) = await first.common.of_client("+70", before=due["+70"].id, limit=1)
+        assert latest.call_id == "pbx2:2.0"
+        assert await first.common.of_client("+7nobody", before=2**31 - 1) == []
+        assert reads == 3
 
 
 class TestForgetting:

@@ -24,6 +24,9 @@ from itgrix_kommo.storage.shared import SharedDatabase, as_json
 
 MOST_CHANGES = 200
 
+MOST_CLIENTS = 25
+"""Clients whose registrations are looked at together: those of good clients are large."""
+
 LOOK_AGAIN = 1.0
 """Seconds between looks: nobody tells when another node has finished with a client."""
 
@@ -170,9 +173,19 @@ _FORGET = sa.text(
 )
 _OF_CLIENT = sa.text(
     """
-    SELECT h.*, h.node <> coalesce((SELECT b.node FROM handed b WHERE b.number = :before), h.node) AS is_foreign
-    FROM handed h WHERE h.client = :client AND h.number <> :before ORDER BY h.number DESC LIMIT :most
+    SELECT h.*, h.node <> coalesce(b.node, h.node) AS is_foreign, asked.place
+    FROM unnest(:clients, :befores, :most) WITH ORDINALITY AS asked (client, before, most, place)
+    LEFT JOIN handed b ON b.number = asked.before
+    CROSS JOIN LATERAL (
+        SELECT * FROM handed o WHERE o.client = asked.client AND o.number <> asked.before
+        ORDER BY o.number DESC LIMIT asked.most
+    ) h
+    ORDER BY asked.place, h.number DESC
     """
+).bindparams(
+    sa.bindparam("clients", type_=sa.ARRAY(sa.Text)),
+    sa.bindparam("befores", type_=sa.ARRAY(sa.Integer)),
+    sa.bindparam("most", type_=sa.ARRAY(sa.Integer)),
 )
 
 
@@ -181,6 +194,14 @@ class _Change(NamedTuple):
     client: str
     releases: bool
     values: dict[str, Any]
+
+
+class _Asked(NamedTuple):
+    """For a client's registrations but the one with the number `before`."""
+
+    client: str
+    before: int
+    most: int
 
 
 _Changed: TypeAlias = Remembered | StorageRefused | None
@@ -203,6 +224,7 @@ class SharedRegistrations:
         self.latest: Callable[[], float] = lambda: float("inf")
         self.is_answered: Callable[[], bool] = lambda: True
         self._clients: dict[int, str] = {}
+        self._asking: Gathering[_Asked, list[Registration]] = Gathering(self._ask_all, most=MOST_CLIENTS)
         self._changing: Gathering[_Change, _Changed] = Gathering(self._change_all, most=MOST_CHANGES)
 
     # As `storage.registrations.Registrations`
@@ -227,10 +249,9 @@ class SharedRegistrations:
 
     async def of_client(self, client: str, *, before: int, limit: int = 50) -> list[Registration]:
         """The client's other registrations, the latest first; what calls of other nodes are named says whose."""
-        given = {"client": client, "before": before, "most": limit}
-        rows = await self._database.read(lambda connection: connection.execute(_OF_CLIENT, given).mappings().all())
-        self._clients |= {row["number"]: client for row in rows}
-        return [_registration(row, prefix=f"{row['node']}:" if row["is_foreign"] else "") for row in rows]
+        found = await self._asking.ask(_Asked(client, before, limit))
+        self._clients |= {one.id: client for one in found}
+        return found
 
     async def progress_of(self, client: str, *, before: int, limit: int = 50) -> list[tuple[int, str, str]]:
         """Of the same number, call id, and progress as JSON text."""
@@ -320,6 +341,17 @@ class SharedRegistrations:
 
         sent = await self._database.write_each(send, list(rows), before_commit=before_commit)
         return {number: str(refused) for number, refused in zip(rows, sent, strict=True) if refused is not None}
+
+    async def _ask_all(self, asked: list[_Asked]) -> list[list[Registration]]:
+        """One look for many walks: a server that is far away has no connection for each."""
+        clients, befores, most = (list(values) for values in zip(*asked, strict=True))
+        given = {"clients": clients, "befores": befores, "most": most}
+        rows = await self._database.read(lambda connection: connection.execute(_OF_CLIENT, given).mappings().all())
+        found: list[list[Registration]] = [[] for _ in asked]
+        for row in rows:
+            prefix = f"{row['node']}:" if row["is_foreign"] else ""
+            found[row["place"] - 1].append(_registration(row, prefix=prefix))
+        return found
 
     async def _change(self, number: int, *, releases: bool = False, **values: Any) -> None:
         values = {"number": number, "more_attempts": 0, **values}
