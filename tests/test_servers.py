@@ -77,6 +77,18 @@ class TestRefusals:
     async def test_a_user_who_is_not_there(self, shared_server: PostgreSql) -> None:
         assert "pg_hba.conf" in await refusal(shared_server.address.replace("asterisk@", "nobody-at-all@"))
 
+    @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+    async def test_a_database_that_can_not_hold_every_name(self, shared_server: PostgreSql, encoding: str) -> None:
+        made = f"CREATE DATABASE narrow ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+        await told(shared_server.address, made)
+        address = shared_server.address.replace("/postgres", "/narrow")
+        try:
+            words = f"the encoding of the shared database is {encoding}, which can't hold every name: make another one"
+            assert words in await refusal(address)
+            assert words in await unwritable(address)
+        finally:
+            await told(shared_server.address, "DROP DATABASE narrow")
+
     async def test_a_user_who_may_make_no_tables(self, guest: str) -> None:
         assert "let that user own the database" in await refusal(guest)
         assert "guest may make no tables in the shared database" in await unwritable(guest)

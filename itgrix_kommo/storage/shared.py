@@ -49,8 +49,8 @@ _GIVES_UP = {
 locked, and by itself PostgreSQL would have them wait for hours.
 """
 
-_REFUSALS = ("22", "23", "54")
-"""Classes of PostgreSQL's errors that blame what it was given: no valid data, a constraint, too much of something."""
+_REFUSALS = ("22", "54")
+"""Classes of PostgreSQL's errors that blame what it was given: no valid data, too much of something."""
 
 _UNHOLDABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 """Where JSON may name what no text of PostgreSQL's holds: the character zero, and halves of characters."""
@@ -202,11 +202,13 @@ class SharedDatabase:
 
     async def prepare(self) -> None:
         """See to it that the tables are as this program knows them. Raises StorageError."""
+        await self._see_that_it_holds_all_letters()
         if not await self.read(lambda connection: is_up_to_date(connection, SHARED, SETTING)):
             await self.write(lambda connection: bring_up_to_date(connection, SHARED, SETTING))
 
     async def see_that_it_can_be_written(self) -> None:
         """Without writing. Raises StorageError."""
+        await self._see_that_it_holds_all_letters()
         lacks = await self.read(lambda connection: connection.execute(_RIGHTS, {"tables": list(metadata.tables)}).one())
         user = self._url.username
         if lacks.is_read_only:
@@ -216,6 +218,15 @@ class SharedDatabase:
         if lacks.tables:
             tables = ", ".join(lacks.tables)
             raise StorageError(f"{SETTING}: {user} may not write the shared database's {tables}: {REMEDIES['42501']}")
+
+    async def _see_that_it_holds_all_letters(self) -> None:
+        """Else calls fail one by one, as soon as a name is not in that alphabet."""
+        encoding = await self.read(lambda connection: connection.execute(sa.text("SHOW server_encoding")).scalar_one())
+        if encoding != "UTF8":
+            raise StorageError(
+                f"{SETTING}: the encoding of the shared database is {encoding}, which can't hold every name: "
+                "make another one (createdb --encoding=UTF8 --template=template0), and give its address"
+            )
 
     async def close(self) -> None:
         await self._engine.dispose()
