@@ -125,6 +125,10 @@ class TestRegistrations:
 
     def test_what_was_handed_over_says_why_it_can_not_be_told_how_it_stands(self, config: Path) -> None:
         asyncio.run(keep(config, ended(inbound()), State.HANDED))
+        (alone,) = json.loads(command("registrations", "list", "--json", "--config", config).stdout)
+        assert "storage.shared_url is not set" in alone["reason"]
+        told = json.loads(command("calls", "show", str(alone["id"]), "--json", "--config", config).stdout)
+        assert told["what_to_do"].startswith("set storage.shared_url again")
         settings = json.loads(config.read_text())
         settings["storage"]["shared_url"] = "postgresql+asyncpg://itgrix:hidden@127.0.0.1:1/itgrix"
         config.write_text(json.dumps(settings))

@@ -21,7 +21,7 @@ from itgrix_kommo.storage.memory import KEPT_FOR, Memory
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 from itgrix_kommo.storage.shared import SharedDatabase, handed, nodes
 from itgrix_kommo.storage.shared_account import Known, SharedAccount
-from itgrix_kommo.storage.shared_registrations import SharedRegistrations, as_shared, forget_before
+from itgrix_kommo.storage.shared_registrations import UNHEARD, SharedRegistrations, as_shared, forget_before
 
 pytestmark = pytest.mark.xdist_group("databases")
 
@@ -129,6 +129,11 @@ class TestStanding:
         await second.common.postpone(line.due[0].id, due_at=5.0, reason="Kommo is away")
         (late,) = await as_shared(shared, await first.own.latest(9))
         assert (late.reason, late.attempts, late.due_at) == ("Kommo is away", 1, 5.0)
+        await shared.write(lambda connection: connection.execute(sa.update(handed).values(due_at=0.0)))
+        (again,) = (await second.common.in_line(time.time() + 1.0, limit=9)).due
+        await second.common.close(again.id, State.SKIPPED, reason="no entity")
+        (over,) = await as_shared(shared, await first.own.latest(9))
+        assert over.reason == "skipped by pbx2, which this PBX hears when its daemon runs: no entity"
 
     async def test_what_is_not_there_stays_as_it_is(self, pair: tuple[Node, Node], shared: SharedDatabase) -> None:
         first, _ = pair
@@ -136,7 +141,8 @@ class TestStanding:
         await first.own.keep(NewRegistration("1.2", frozenset({"1.2"}), CLIENT, {}, State.FAILED, "refused"))
         await shared.write(lambda connection: connection.execute(sa.delete(handed)))
         rows = await first.own.latest(9)
-        assert await as_shared(shared, rows) == await as_shared(None, rows) == rows
+        assert await as_shared(shared, rows) == rows
+        assert [one.reason for one in await as_shared(None, rows)] == ["refused", UNHEARD]
 
 
 class TestStandingIn:

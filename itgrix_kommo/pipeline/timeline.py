@@ -12,6 +12,7 @@ from itgrix_kommo.calls.call import Call, CallType
 from itgrix_kommo.pipeline.telling import UNTOLD, Moment, Source, clock, told
 from itgrix_kommo.storage.chronicle import Line
 from itgrix_kommo.storage.registrations import UNFINISHED, Registration, State
+from itgrix_kommo.storage.shared_registrations import UNHEARD
 
 
 def timeline(call: Call | None, lines: Iterable[Line], registration: Registration | None = None) -> list[Moment]:
@@ -47,7 +48,13 @@ def remedy(
             return _waiting(registration, lines, behind, runs=runs)
         case State.HANDED:
             # Whether or not this one's daemon runs.
-            return _stopped(lines) or "it is in the nodes' database: one of them sees to it by itself"
+            return _stopped(lines) or _handed(registration)
+
+
+def _handed(registration: Registration) -> str:
+    if registration.reason == UNHEARD:
+        return "set storage.shared_url again, and start the daemon: it hears what became of it"
+    return "it is in the nodes' database: one of them sees to it by itself"
 
 
 def _waiting(registration: Registration, lines: Sequence[Line], behind: int | None, *, runs: bool) -> str:

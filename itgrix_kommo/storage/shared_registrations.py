@@ -38,6 +38,8 @@ LOST = (
     "and if not: itgrix-kommo registrations retry"
 )
 
+UNHEARD = "it was handed over to the nodes' database; storage.shared_url is not set, so nobody here hears more"
+
 _NOW = "extract(epoch FROM clock_timestamp())"
 _IS_ALIVE = f"n.until > {_NOW}"
 # Another node: one that seems to be away only by a clock that has jumped is not.
@@ -155,7 +157,7 @@ _UNKNOWN = sa.text(
 ).bindparams(sa.bindparam("calls", type_=sa.ARRAY(sa.Text)))
 _STANDING = sa.text(
     f"""
-    SELECT h.call_id, h.due_at, h.attempts, h.progress, h.reason, (
+    SELECT h.call_id, h.state, h.worker, h.due_at, h.attempts, h.progress, h.reason, (
         SELECT c.node FROM claims c JOIN nodes n ON n.name = c.node WHERE c.client = h.client AND {_IS_ALIVE}
     ) AS held_by
     FROM handed h WHERE h.node = :node AND h.call_id = ANY(:calls)
@@ -388,8 +390,10 @@ async def forget_before(database: SharedDatabase, node: str, at: float, most: in
 async def as_shared(database: SharedDatabase | None, rows: Sequence[Registration]) -> list[Registration]:
     """One node's own rows; those that it handed over say how they stand there now, or why that can't be told."""
     gone = [row for row in rows if row.state is State.HANDED]
-    if database is None or not gone:
+    if not gone:
         return list(rows)
+    if database is None:
+        return [replace(row, reason=UNHEARD) if row.state is State.HANDED else row for row in rows]
     given = {"node": gone[0].node, "calls": [row.call_id for row in gone]}
     try:
         found = await database.read(lambda connection: connection.execute(_STANDING, given).mappings().all())
@@ -401,6 +405,9 @@ async def as_shared(database: SharedDatabase | None, rows: Sequence[Registration
 
 def _standing(row: Registration, now: Mapping[Any, Any]) -> Registration:
     reason = now["reason"] or (f"the node {now['held_by']} is at it" if now["held_by"] else "")
+    if now["state"] != State.WAITING:
+        by = f" by {now['worker']}" if now["worker"] != row.node else ""
+        reason = f"{now['state']}{by}, which this PBX hears when its daemon runs{f': {reason}' if reason else ''}"
     return replace(row, due_at=now["due_at"], attempts=now["attempts"], progress=now["progress"], reason=reason)
 
 
