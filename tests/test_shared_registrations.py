@@ -19,8 +19,8 @@ from itgrix_kommo.storage.database import Database, remembered
 from itgrix_kommo.storage.engines import Work
 from itgrix_kommo.storage.memory import KEPT_FOR, Memory
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
-from itgrix_kommo.storage.shared import SharedDatabase, handed, nodes
-from itgrix_kommo.storage.shared_account import Known, SharedAccount
+from itgrix_kommo.storage.shared import SharedDatabase, handed, metadata, nodes
+from itgrix_kommo.storage.shared_account import Heard, Known, SharedAccount
 from itgrix_kommo.storage.shared_registrations import UNHEARD, SharedRegistrations, as_shared, forget_before
 
 pytestmark = pytest.mark.xdist_group("databases")
@@ -28,6 +28,8 @@ pytestmark = pytest.mark.xdist_group("databases")
 T = TypeVar("T")
 
 CLIENT = "+79990000001"
+
+UNKNOWING = Known(0, "", 0, 0.0)
 
 
 class Node:
@@ -43,10 +45,9 @@ class Node:
         self._account = SharedAccount(shared, name, 6)
         self._share = Share(name, begun=0.0)
 
-    async def beat(self, wants: int = 1) -> None:
+    async def beat(self, wants: int = 1, known: Known = UNKNOWING) -> Heard:
         self._share = Share(self.name, begun=0.0)
-        beat = self._share.beat(0.0, wants=wants, busy=0)
-        await self._account.beat(beat, Known(0, "", 0, 0.0))
+        return await self._account.beat(self._share.beat(0.0, wants=wants, busy=0), known)
 
     async def keep_and_hand_over(self, call_id: str, client: str = CLIENT) -> None:
         await self.keep(call_id, client=client)
@@ -331,6 +332,40 @@ class TestOfClient:
         assert latest.call_id == "pbx2:2.0"
         assert await first.common.of_client("+7nobody", before=2**31 - 1) == []
         assert reads == 3
+
+
+class TestEmptied:
+    async def test_what_others_remember_is_waited_for_before_anything_is_taken_up(
+        self, pair: tuple[Node, Node], shared: SharedDatabase
+    ) -> None:
+        """Somebody put an empty database in its place; the first one there knows of the other's call only that it was
+        handed over, and the other one that it is done.
+        """
+        first, second = pair
+        await first.keep_and_hand_over("1.1")
+        await away(shared, "pbx1")
+        due = (await second.common.in_line(time.time() + 1.0, limit=9)).due
+        await second.common.postpone(due[0].id, due_at=0.0, reason="Kommo is away")
+        await first.beat()
+        assert await first.work() == ["1.1"]
+        await first.hear()
+
+        def empty(connection: sa.Connection) -> None:
+            for table in metadata.sorted_tables:
+                connection.execute(sa.delete(table))
+
+        await shared.write(empty)
+        others = ("pbx1", "pbx2")
+        heard = await second.beat(known=Known(7, "before", 0, 0.0, others))
+        assert [(one.name, one.is_here) for one in heard.nodes] == [("pbx1", False), ("pbx2", True)]
+        await second.remind()
+        await second.beat(known=Known(8, heard.epoch, 0, 0.0, others))
+        assert await second.work() == []
+        await first.beat(known=Known(7, "before", 0, 0.0, others))
+        await first.remind()
+        await first.beat(known=Known(9, heard.epoch, 0, 0.0, others))
+        assert await second.work() == []
+        assert await calls_in(shared) == {"1.1": "done"}
 
 
 class TestForgetting:

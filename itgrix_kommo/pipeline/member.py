@@ -223,7 +223,8 @@ class Member:
         self._resize()
         if beat.drops:  # another may have them from the next moment on
             await self._memory.keep_part(self._part._replace(homes=self._share.homes))
-        known = Known(self._part.tick, self._epoch, self._waiting.get(self._name, 0), self._pause())
+        others = tuple(one.name for one in self.nodes)
+        known = Known(self._part.tick, self._epoch, self._waiting.get(self._name, 0), self._pause(), others)
         try:
             heard = await self._account.beat(beat, known)
         except NameTaken:

@@ -21,13 +21,15 @@ from itgrix_kommo.storage.shared import CLOCK, SharedDatabase, account, insert, 
 class Known(NamedTuple):
     """What a node tells of itself: the newest tick it has seen, the epoch whose table knows all that it remembers.
 
-    `pause` is for how many seconds Kommo has told it to wait.
+    `pause` is for how many seconds Kommo has told it to wait. `others` are the nodes that it has seen last: an older
+    table, or an empty one, may not know of them, and has to wait for what they remember.
     """
 
     tick: int
     epoch: str
     waiting: int
     pause: float
+    others: tuple[str, ...] = ()
 
 
 class NodeSeen(NamedTuple):
@@ -87,6 +89,8 @@ class SharedAccount:
         if row["tick"] >= known.tick and beat.keeps is not None:
             self._see_that_it_is_alone(connection, beat, now)
         self._enter(connection, beat, known, now)
+        if row["tick"] < known.tick:
+            self._miss(connection, known.others, now)
         partners = self._partners(connection, now)
         there = connection.execute(sa.select(nodes).order_by(nodes.c.name)).mappings().all()
         # Who is away counts too: he may be at work alone, by his own figure.
@@ -133,6 +137,13 @@ class SharedAccount:
         }
         connection.execute(insert(nodes).values(mine).on_conflict_do_update(index_elements=["name"], set_=mine))
         connection.execute(sa.delete(nodes).where(nodes.c.until < now - FORGOTTEN_AFTER))
+
+    def _miss(self, connection: sa.Connection, others: Sequence[str], now: float) -> None:
+        """Nodes of which this table knows nothing yet: they are away, and remember what it has forgotten."""
+        unheard = {"until": now, "acked": 0.0, "wants": 0, "waiting": 0, "epoch": "", "version": "", "per_second": None}
+        missed = [{"name": name, **unheard} for name in others if name != self._node]
+        if missed:
+            connection.execute(insert(nodes).values(missed).on_conflict_do_nothing())
 
     def _partners(self, connection: sa.Connection, now: float) -> dict[str, Partner]:
         """As they are believed; kept so, lest it become true with time what can't be true now."""
