@@ -334,6 +334,26 @@ class TestOfClient:
         assert reads == 3
 
 
+class TestRetried:
+    async def test_who_retries_what_is_done_hears_of_it(self, pair: tuple[Node, Node], shared: SharedDatabase) -> None:
+        """It was given up for lost; then the node that had done it came back, and remembered."""
+        first, second = pair
+        await first.keep_and_hand_over("1.1")
+        await away(shared, "pbx1")
+        assert await second.work() == ["1.1"]
+        await shared.write(lambda connection: connection.execute(sa.delete(handed)))
+        await first.memory.ended(await first.common.unknown((await first.memory.handed(0)).values()))
+        await second.remind()
+        await first.hear()
+        (row,) = await first.own.latest(9)
+        assert row.state is State.FAILED
+        assert await first.own.retry(row.id, time.time())
+        await first.hand_over()
+        await first.hear()
+        (row,) = await first.own.latest(9)
+        assert row.state is State.DONE
+
+
 class TestEmptied:
     async def test_what_others_remember_is_waited_for_before_anything_is_taken_up(
         self, pair: tuple[Node, Node], shared: SharedDatabase

@@ -126,6 +126,11 @@ _HAND_OVER = sa.text(
     """
 )
 
+# Whoever hands over a call that is over already has not heard of that, or has let it be retried since.
+_TELL_AGAIN = sa.text(
+    "UPDATE handed SET is_told = false WHERE node = :me AND call_id = ANY(:calls) AND state <> 'waiting' AND is_told"
+).bindparams(sa.bindparam("calls", type_=sa.ARRAY(sa.Text)))
+
 _REMIND = sa.text(
     f"""
     INSERT INTO handed (node, call_id, client, state, due_at, attempts, created_at, call, progress, reason, version,
@@ -339,6 +344,8 @@ class SharedRegistrations:
         def send(connection: sa.Connection, numbers: Sequence[int]) -> Sequence[None]:
             given = as_json([rows[number].as_json() for number in numbers])
             connection.execute(statement, {"me": self._node, "rows": given})
+            if waiting := [rows[number].call_id for number in numbers if rows[number].state == State.WAITING]:
+                connection.execute(_TELL_AGAIN, {"me": self._node, "calls": waiting})
             return [None] * len(numbers)
 
         sent = await self._database.write_each(send, list(rows), before_commit=before_commit)
