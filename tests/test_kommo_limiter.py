@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itgrix_kommo.kommo.limiter import JITTER, MOST_PER_SECOND, USED_WITHIN, WINDOW, Lapsed, Limiter, Priority
+from itgrix_kommo.kommo.limiter import (
+    JITTER,
+    LOOK_EVERY,
+    MOST_PER_SECOND,
+    USED_WITHIN,
+    WINDOW,
+    Lapsed,
+    Limiter,
+    Priority,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -77,6 +86,47 @@ class TestPace:
 
         play(scene())
 
+    @given(begins=st.floats(0.0, 4.0), lasts=st.floats(0.0, 9.0), round_trip=st.floats(0.0, 12.0))
+    @settings(deadline=None)
+    def test_what_a_network_fault_held_up_is_counted_when_it_arrives(
+        self, begins: float, lasts: float, round_trip: float
+    ) -> None:
+        """The kernel sends it again and again, and all of it arrives at once when the network is back."""
+        ends = begins + lasts
+        arrivals: list[float] = []
+
+        async def sent(limiter: Limiter) -> None:
+            async with limiter.slot(Priority.LIVE) as slot:
+                slot.sent()
+                arrives = ends if begins <= now() < ends else now()
+                slot.is_under_way = lambda: now() < arrives
+                arrivals.append(arrives)
+                await asyncio.sleep(max(round_trip, arrives - now()))
+
+        async def scene() -> None:
+            limiter = Limiter(3)
+            await asyncio.gather(*(sent(limiter) for _ in range(15)))
+
+        play(scene())
+        assert most_in_a_second(arrivals) <= 3
+
+    def test_its_slot_is_free_a_second_after_that(self) -> None:
+        async def scene() -> None:
+            limiter = Limiter(1)
+
+            async def held_up() -> None:
+                async with limiter.slot(Priority.LIVE) as slot:
+                    slot.sent()
+                    slot.is_under_way = lambda: now() < 5.2
+                    await asyncio.sleep(30)
+
+            waiting = asyncio.create_task(held_up())
+            await asyncio.sleep(0)
+            assert 5.2 + WINDOW <= await exchange(limiter) <= 5.2 + WINDOW + LOOK_EVERY
+            await waiting
+
+        play(scene())
+
     def test_what_was_never_sent_gives_its_slot_back_at_once(self) -> None:
         async def scene() -> None:
             limiter = Limiter(1)
@@ -90,7 +140,7 @@ class TestPace:
 
         play(scene())
 
-    def test_a_request_that_fails_after_sending_has_been_counted(self) -> None:
+    def test_a_request_that_fails_after_sending_is_counted_when_it_arrives(self) -> None:
         async def scene() -> None:
             limiter = Limiter(1)
 
@@ -101,7 +151,7 @@ class TestPace:
 
             with pytest.raises(ConnectionResetError):
                 await lost()
-            assert await exchange(limiter) == WINDOW
+            assert await exchange(limiter) == JITTER + WINDOW
 
         play(scene())
 

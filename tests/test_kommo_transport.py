@@ -329,6 +329,29 @@ class TestNoAnswer:
         assert "nothing within 0.5 s" in str(error)
         assert error.may_have_happened
 
+    async def test_a_request_is_under_way_until_the_other_end_has_all_of_it(self) -> None:
+        limiter = Limiter(1)
+        may_read = asyncio.Event()
+
+        async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await may_read.wait()
+            await reader.read()
+            writer.close()
+
+        async with await asyncio.start_server(read, "127.0.0.1", 0) as listening:
+            there = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+            async with Transport(there, LongLivedToken(TOKEN), limiter) as transport:
+                posting = asyncio.create_task(post(transport, ["x" * 900_000]))
+                async with asyncio.timeout(10):
+                    while not any(slot.is_under_way() for slot in limiter._held):
+                        await asyncio.sleep(0.01)
+                    (slot,) = limiter._held
+                    may_read.set()
+                    while slot.is_under_way():
+                        await asyncio.sleep(0.01)
+                posting.cancel()
+                await asyncio.wait([posting])
+
     async def test_what_was_given_up_does_not_arrive_once_the_network_is_back(self, server: ScriptedServer) -> None:
         server.replies = [reply(200, {})] * 3
         async with Relay(("127.0.0.1", int(server.url.rpartition(":")[2]))).open() as cable:

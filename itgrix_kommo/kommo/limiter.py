@@ -5,9 +5,11 @@ second after the *answer*: whatever the network did in between, the next request
 forgotten the last one. A burst may go out at once; after it the pace is N requests per (1 s + round trip).
 
 An answer that takes long would keep its slot long, though Kommo counts at the door, not when it is done. So a slot is
-held `JITTER` + 1 s after sending at most: the way to Kommo is that much slower for one request than for another only
-if a packet was lost twice in a row. While a connection is still being made nothing was sent and nothing counted: the
-slot stays held, and comes back whole if the request is given up.
+held `JITTER` + 1 s after sending, while the way to Kommo is that much slower for one request than for another only if a
+packet was lost twice in a row. Where the network fails for seconds, the request is still under way then, and arrives
+when the network is back, whatever has been sent since: its slot is held until a second after that. While a connection
+is still being made nothing was sent and nothing counted: the slot stays held, and comes back whole if the request is
+given up.
 
 A slot that was not used within `USED_WITHIN` is not used any more: who stood still in between (a stopped process, a
 host that swaps) would send in the right of before, while the slot is another node's, and maybe its work too. What
@@ -22,6 +24,7 @@ for as long as it lasts, because backfill has time and a caller on the line has 
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import itertools
 from contextlib import asynccontextmanager
@@ -37,6 +40,9 @@ WINDOW = 1.0
 
 JITTER = 0.5
 """How much later (s) one request may arrive than another sent together with it: TCP resends after 0.2 s, then 0.4 s."""
+
+LOOK_EVERY = 0.5
+"""Seconds between looks at a request that has not arrived after `JITTER`."""
 
 USED_WITHIN = 5.5
 """Seconds after its grant within which a slot is used or not at all: a connection takes 5 s at most."""
@@ -69,10 +75,23 @@ class Lapsed(Exception):
     """The slot was granted too long ago. Nothing was sent."""
 
 
+def _has_arrived() -> bool:
+    return False
+
+
 class Slot:
     """The right to send one request now. Tell it when the request leaves: before that it can be given back whole."""
 
-    __slots__ = ("_on_sent", "_take_turn", "arrival", "free_at", "granted_at", "priority", "was_sent")
+    __slots__ = (
+        "_on_sent",
+        "_take_turn",
+        "arrival",
+        "free_at",
+        "granted_at",
+        "is_under_way",
+        "priority",
+        "was_sent",
+    )
 
     def __init__(
         self,
@@ -87,6 +106,8 @@ class Slot:
         self.granted_at = -inf
         self.free_at = inf
         self.was_sent = False
+        self.is_under_way: Callable[[], bool] = _has_arrived
+        """Whether the other end has not taken all of it yet, by who sends it."""
         self._take_turn = take_turn
         self._on_sent = on_sent
 
@@ -162,10 +183,10 @@ class Limiter:
         try:
             await self._turn(slot)
             yield slot
+            slot.free_at = min(slot.free_at, self._clock.time() + WINDOW)
         finally:
-            if slot.was_sent:
-                slot.free_at = min(slot.free_at, self._clock.time() + WINDOW)
-            else:
+            slot.is_under_way = _has_arrived  # who gave up has ended the connection
+            if not slot.was_sent:
                 self._held.discard(slot)
             self._serve()
 
@@ -182,7 +203,14 @@ class Limiter:
             raise Lapsed
         slot.was_sent = True
         slot.free_at = now + JITTER + WINDOW
+        self._clock.call_later(JITTER, functools.partial(self._look_after, slot))
         self._serve()
+
+    def _look_after(self, slot: Slot) -> None:
+        """What is still under way arrives before the next look, perhaps at the last moment, or is seen then."""
+        if slot.is_under_way():
+            slot.free_at = self._clock.time() + LOOK_EVERY + WINDOW
+            self._clock.call_later(LOOK_EVERY, functools.partial(self._look_after, slot))
 
     def _serve(self) -> None:
         """Grant what can be granted now, and come back when the next slot falls free."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import functools
 import json
 import socket
 import struct
+import termios
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol, Self
 
 import aiohttp
@@ -51,6 +55,8 @@ TRY_AGAIN = 60.0
 """Seconds after which it may be in reach again, where no request was made that would have shown it."""
 
 USER_AGENT = f"itgrix-kommo/{__version__}"
+
+_slot: ContextVar[Slot] = ContextVar("slot")
 
 _log = structlog.get_logger(__name__)
 
@@ -140,6 +146,7 @@ class Transport:
             headers={"User-Agent": self._user_agent, "Accept": "application/hal+json, application/json"},
             timeout=aiohttp.ClientTimeout(total=self._timeout_s, connect=min(CONNECT_WITHIN, self._timeout_s)),
             connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket),  # the limiter is the limit
+            request_class=_Request,
             middlewares=[_never_resend],
             trace_configs=[tracing],
         )
@@ -220,6 +227,7 @@ class Transport:
         begun = loop.time()
         status: int | None = None
         fault: str | None = None
+        _slot.set(slot)
         try:
             async with self._session.request(
                 method,
@@ -315,6 +323,23 @@ async def _read(response: aiohttp.ClientResponse, request: str) -> bytes:
                 may_have_happened=True,
             )
     return bytes(raw)
+
+
+class _Request(aiohttp.ClientRequest):
+    """Its slot learns by which connection it travels."""
+
+    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        _slot.get().is_under_way = functools.partial(_is_under_way, conn.transport)
+        return await super().send(conn)
+
+
+def _is_under_way(transport: asyncio.Transport | None) -> bool:
+    """Whether the kernel has bytes that the other end has not acknowledged."""
+    if transport is None or transport.is_closing():
+        return False
+    file = transport.get_extra_info("socket").fileno()
+    (count,) = struct.unpack("i", fcntl.ioctl(file, termios.TIOCOUTQ, bytes(4)))
+    return bool(count)
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
