@@ -146,7 +146,9 @@ class Daemon:
                 gate=gate,
                 phone_of=self.plan.client_phone,
             )
-            delivery = opened.delivery(config, deliver, registrations, database, shared, transport)
+            delivery = opened.delivery(
+                config, deliver, registrations, database, shared, transport, lambda: self._account_id
+            )
             live = LiveStages(
                 customizer,
                 popups,

@@ -63,6 +63,7 @@ def delivery(
     database: Database,
     shared: SharedDatabase | None,
     transport: Transport,
+    account_id: Callable[[], int | None],
 ) -> Delivery | Member:
     """What sees to kept calls: on our own, or as one of several nodes."""
     if shared is None:
@@ -80,6 +81,7 @@ def delivery(
         together=deliver(common),
         alone=deliver(own),
         pause=lambda: transport.pause,
+        account_id=account_id,
         is_answered=lambda: transport.is_answered,
     )
 

@@ -21,7 +21,7 @@ from itgrix_kommo.kommo.shares import ALONE_AT_MOST, LEASE, Share
 from itgrix_kommo.pipeline.member import BEAT, Member, Mode
 from itgrix_kommo.storage.database import Database
 from itgrix_kommo.storage.engines import Work
-from itgrix_kommo.storage.memory import IN_DOUBT, Memory, Part
+from itgrix_kommo.storage.memory import IN_DOUBT, Memory, Part, Remembered
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 from itgrix_kommo.storage.shared import SharedDatabase, handed, nodes, slots
 from itgrix_kommo.storage.shared_account import Known, SharedAccount
@@ -201,6 +201,29 @@ async def test_nodes_that_are_configured_with_different_limits_are_told_of_once(
         ("limits_differ", "warning", 4),
         ("limits_agree", "info", 6),
     ]
+
+
+async def test_who_has_another_account_is_told_of_and_nobody_finishes_his_calls(
+    shared: SharedDatabase, tmp_path: Path
+) -> None:
+    async with a_home(shared, tmp_path) as home:
+        home.member._account_id = lambda: 1001
+        await home.until(lambda: home.member.mode is Mode.TOGETHER)
+        other, theirs = Share("pbx2", begun=0.0), SharedAccount(shared, "pbx2", 6)
+        row = Remembered("pbx2", "1.1", "+7999", "waiting", 0.0, 0, time.time(), {}, {}, "", 0)
+        with capture_logs() as logs:
+            for account in (2002, None):  # the second is another life's, which has not heard yet
+                await theirs.beat(other.beat(0.0, wants=1, busy=0), Known(0, "", 0, 0.0, account=account))
+            await SharedRegistrations(shared, home.memory, "pbx2").hand_over({1: row})
+            await home.until(lambda: home.member.difference)
+        assert home.member.difference.startswith("the nodes' Kommo account is 1001 at pbx1, 2002 at pbx2: ")
+        assert [one["log_level"] for one in logs if one["event"] == "accounts_differ"] == ["error"]
+        away = sa.update(nodes).where(nodes.c.name == "pbx2")
+        await shared.write(lambda connection: connection.execute(away.values(until=time.time() - 60.0)))
+        common = SharedRegistrations(shared, home.memory, "pbx1")  # one that believes the server's clock at once
+        assert (await common.in_line(time.time(), limit=9)).due == []
+        await shared.write(lambda connection: connection.execute(away.values(account=1001)))
+        assert [one.call_id for one in (await common.in_line(time.time(), limit=9)).due] == ["1.1"]
 
 
 async def test_who_finds_all_of_the_limit_kept_by_others_that_are_away_says_so(

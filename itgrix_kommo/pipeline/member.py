@@ -34,6 +34,8 @@ BEAT = 1.0
 HANDED_EVERY = 2.0
 """Seconds between looks for what to hand over and what has ended, without news."""
 
+ANOTHER_DATABASE = "give each account a PostgreSQL database of its own, by storage.shared_url"
+
 _log = structlog.get_logger(__name__)
 
 
@@ -76,6 +78,7 @@ class Member:
         alone: Worker,
         pause: Callable[[], float],
         is_answered: Callable[[], bool] = lambda: True,
+        account_id: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._name = name
         self._database = database
@@ -87,6 +90,7 @@ class Member:
         self._alone = alone
         self._pause = pause
         self._is_answered = is_answered
+        self._account_id = account_id
         self._clock = asyncio.get_running_loop().time
         self._begun = self._clock()
         self._share = Share(name, begun=self._begun)
@@ -100,6 +104,7 @@ class Member:
         self._waiting: dict[str, int] = {}
         self._limit = limit
         self._limits: dict[str, int] = {}
+        self._accounts: dict[str, int] = {}
         self.nodes: tuple[NodeSeen, ...] = ()
         self._worked_in = self._spell
         registrations.latest = lambda: self._share.latest(self._clock())
@@ -127,6 +132,11 @@ class Member:
     @property
     def difference(self) -> str:
         """What the nodes' configurations differ in; empty where they agree."""
+        if self._accounts:
+            told = ", ".join(f"{account} at {name}" for name, account in self._accounts.items())
+            return (
+                f"the nodes' Kommo account is {told}: give those of another account a PostgreSQL database of their own"
+            )
         if not self._limits:
             return ""
         told = ", ".join(f"{limit} at {name}" for name, limit in self._limits.items())
@@ -223,8 +233,14 @@ class Member:
         self._resize()
         if beat.drops:  # another may have them from the next moment on
             await self._memory.keep_part(self._part._replace(homes=self._share.homes))
-        others = tuple(one.name for one in self.nodes)
-        known = Known(self._part.tick, self._epoch, self._waiting.get(self._name, 0), self._pause(), others)
+        known = Known(
+            tick=self._part.tick,
+            epoch=self._epoch,
+            waiting=self._waiting.get(self._name, 0),
+            pause=self._pause(),
+            others=tuple(one.name for one in self.nodes),
+            account=self._account_id(),
+        )
         try:
             heard = await self._account.beat(beat, known)
         except NameTaken:
@@ -259,6 +275,13 @@ class Member:
         self._part = part
 
     def _compare(self, heard: Heard) -> None:
+        accounts = {one.name: one.account for one in heard.nodes if one.account is not None}
+        is_mixed = len(set(accounts.values())) > 1
+        if is_mixed and not self._accounts:
+            _log.error(
+                "accounts_differ", accounts=accounts, remedy="give each account a PostgreSQL database of its own"
+            )
+        self._accounts = accounts if is_mixed else {}
         limits = {one.name: one.per_second for one in heard.nodes if one.per_second is not None}
         differing = limits if len(set(limits.values())) > 1 else {}
         has_changed, self._limits, self._limit = differing != self._limits, differing, heard.limit

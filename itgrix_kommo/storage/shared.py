@@ -83,6 +83,8 @@ nodes = sa.Table(
     sa.Column("version", sa.String(32), nullable=False),
     # What it is configured with; an older program does not tell.
     sa.Column("per_second", sa.Integer),
+    # Kommo's id of it, once the node has heard that.
+    sa.Column("account", sa.BigInteger),
 )
 
 slots = sa.Table(

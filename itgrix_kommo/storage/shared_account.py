@@ -22,7 +22,8 @@ class Known(NamedTuple):
     """What a node tells of itself: the newest tick it has seen, the epoch whose table knows all that it remembers.
 
     `pause` is for how many seconds Kommo has told it to wait. `others` are the nodes that it has seen last: an older
-    table, or an empty one, may not know of them, and has to wait for what they remember.
+    table, or an empty one, may not know of them, and has to wait for what they remember. `account` is the id of its
+    account in Kommo, where it has heard that.
     """
 
     tick: int
@@ -30,6 +31,7 @@ class Known(NamedTuple):
     waiting: int
     pause: float
     others: tuple[str, ...] = ()
+    account: int | None = None
 
 
 class NodeSeen(NamedTuple):
@@ -46,6 +48,7 @@ class NodeSeen(NamedTuple):
     homes: int
     version: str
     per_second: int | None
+    account: int | None
 
 
 class Heard(NamedTuple):
@@ -134,8 +137,11 @@ class SharedAccount:
             "epoch": known.epoch,
             "version": __version__,
             "per_second": self._per_second,
+            "account": known.account,
         }
-        connection.execute(insert(nodes).values(mine).on_conflict_do_update(index_elements=["name"], set_=mine))
+        put = insert(nodes).values(mine)
+        known_before = {**mine, "account": sa.func.coalesce(put.excluded.account, nodes.c.account)}
+        connection.execute(put.on_conflict_do_update(index_elements=["name"], set_=known_before))
         connection.execute(sa.delete(nodes).where(nodes.c.until < now - FORGOTTEN_AFTER))
 
     def _miss(self, connection: sa.Connection, others: Sequence[str], now: float) -> None:
@@ -178,4 +184,5 @@ def _seen(row: sa.RowMapping, table: Sequence[SharedSlot], now: float) -> NodeSe
         homes=sum(slot.home == name for slot in table),
         version=row["version"],
         per_second=row["per_second"],
+        account=row["account"],
     )

@@ -54,7 +54,9 @@ _DUE = sa.text(
     FROM handed h
     WHERE h.state = 'waiting' AND h.due_at <= :now AND h.client <> ALL(:busy)
       AND (h.node = :me OR NOT EXISTS (
-          SELECT 1 FROM nodes n WHERE n.name = h.node AND n.wants > 0 AND {_MAY_BE_ALIVE}
+          SELECT 1 FROM nodes n WHERE n.name = h.node AND (
+              n.wants > 0 AND {_MAY_BE_ALIVE} OR n.account <> (SELECT m.account FROM nodes m WHERE m.name = :me)
+          )
       ))
       AND NOT EXISTS (
           SELECT 1 FROM handed o WHERE o.client = h.client AND o.state = 'waiting' AND o.number < h.number
