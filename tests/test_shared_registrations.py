@@ -253,6 +253,27 @@ class TestWhatPostgresCanNotHold:
         due = (await first.common.in_line(time.time() + 1.0, limit=9)).due
         assert [one.progress for one in due] == [{"at": 1.0}] * 3 + [{}, {"at": 1.0}]
 
+    async def test_what_had_failed_in_common_and_was_done_alone_is_told(
+        self, pair: tuple[Node, Node], shared: SharedDatabase
+    ) -> None:
+        first, _ = pair
+        await first.keep_and_hand_over("1.1")
+        await first.work(State.FAILED)
+        await first.hear()
+        older = [(await first.memory.rows())[0]]
+        assert await first.memory.ended_unknown(0) == {}
+        (row,) = await first.own.latest(9)
+        assert await first.own.retry(row.id, time.time())
+        await first.own.close(row.id, State.DONE, progress={"contact": 1})
+        ended = await first.memory.ended_unknown(0)
+        await first.common.tell_ended(ended)
+        assert await calls_in(shared) == {"1.1": "done"}
+        assert await first.memory.ended_unknown(0) == {}
+        await shared.write(lambda connection: connection.execute(sa.delete(handed)))
+        await first.common.remind(older)  # a copy of before was put back
+        await first.remind()
+        assert await calls_in(shared) == {"1.1": "done"}
+
     async def test_what_ended_alone_is_told_without_it(self, pair: tuple[Node, Node], shared: SharedDatabase) -> None:
         first, second = pair
         for call_id, call in (("1.1", {"at": float("inf")}), ("1.2", {})):

@@ -116,18 +116,24 @@ class Memory:
         return {row["id"]: _handed(row) for row in rows}
 
     async def ended_unknown(self, after: int) -> dict[int, Remembered]:
-        """Of what ended lately those the others never heard of, whose numbers are above `after`."""
+        """Of what ended lately those whose end the others never heard of, whose numbers are above `after`.
+
+        Who had failed in common may have been retried alone.
+        """
         table, known = registrations, remembered
-        is_known = sa.exists().where(known.c.node == table.c.node, known.c.call_id == table.c.call_id)
+        of_it = sa.and_(known.c.node == table.c.node, known.c.call_id == table.c.call_id)
+        has_failed = sa.and_(known.c.row["state"].as_string() == State.FAILED, table.c.state != State.FAILED)
+        is_known = sa.exists().where(of_it, ~has_failed)
+        version = sa.select(known.c.version).where(of_it).scalar_subquery()
         query = (
-            sa.select(table)
+            sa.select(table, version.label("before"))
             .where(table.c.node == self._node, table.c.state.not_in([State.WAITING, State.HANDED]), table.c.id > after)
             .where(table.c.created_at > time.time() - KEPT_FOR, ~is_known)
             .order_by(table.c.id)
             .limit(MOST_AT_ONCE)
         )
         rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
-        return {row["id"]: _handed(row) for row in rows}
+        return {row["id"]: _handed(row, 0 if row["before"] is None else row["before"] + 1) for row in rows}
 
     async def handing_over(self, rows: Iterable[int]) -> None:
         """From now on these may be in the shared database: they are not this node's alone, whatever becomes of it."""
@@ -200,7 +206,7 @@ class Memory:
 _IS_IN_DOUBT = sa.and_(registrations.c.state == State.HANDED, registrations.c.reason == IN_DOUBT)
 
 
-def _handed(row: sa.RowMapping) -> Remembered:
+def _handed(row: sa.RowMapping, version: int = 0) -> Remembered:
     client = row["client"]
     return Remembered(
         node=row["node"],
@@ -214,7 +220,7 @@ def _handed(row: sa.RowMapping) -> Remembered:
         call=row["call"],
         progress=row["progress"],
         reason=row["reason"],
-        version=0,
+        version=version,
     )
 
 

@@ -122,9 +122,11 @@ _HAND_OVER = sa.text(
            CASE WHEN r.state <> 'waiting' THEN {_NOW} END
     {_ROWS} CROSS JOIN account a
     ON CONFLICT (node, call_id) DO UPDATE SET
-        state = 'waiting', due_at = excluded.due_at, attempts = 0, version = handed.version + 1, is_told = false,
-        ended_at = NULL
-    WHERE handed.state = 'failed' AND excluded.state = 'waiting'
+        state = excluded.state, due_at = excluded.due_at, attempts = 0, is_told = excluded.is_told,
+        progress = CASE excluded.state WHEN 'waiting' THEN handed.progress ELSE excluded.progress END,
+        reason = CASE excluded.state WHEN 'waiting' THEN handed.reason ELSE excluded.reason END,
+        version = greatest(handed.version + 1, excluded.version), ended_at = excluded.ended_at
+    WHERE handed.state = 'failed' AND excluded.state <> 'failed'
     """
 )
 
