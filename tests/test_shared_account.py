@@ -20,7 +20,7 @@ from itgrix_kommo.kommo.transport import Transport
 from itgrix_kommo.sandbox import Sandbox, SandboxOptions
 from itgrix_kommo.storage import shared_account
 from itgrix_kommo.storage.database import Database
-from itgrix_kommo.storage.shared import SharedDatabase, account, nodes
+from itgrix_kommo.storage.shared import SharedDatabase, account, nodes, slots
 from itgrix_kommo.storage.shared_account import Heard, Known, SharedAccount
 from itgrix_kommo.storage.shared_tokens import SharedTokens
 from itgrix_kommo.storage.tokens import Tokens
@@ -230,6 +230,24 @@ class TestWhoIsCutOff:
             with pytest.raises(StorageError):
                 await turning
             await cut_off.close()
+
+
+class TestEmptied:
+    async def test_who_is_cut_off_meanwhile_keeps_his_share(self, shared: SharedDatabase) -> None:
+        first, second = Node("pbx1", shared), Node("pbx2", shared)
+        for at in range(40):
+            await first.beat(float(at))
+            heard = await second.beat(float(at))
+        first.known = first.known._replace(others=tuple((one.name, one.homes) for one in heard.nodes))
+        for table in (slots, nodes, account):
+            await shared.write(lambda connection, table=table: connection.execute(sa.delete(table)))  # type: ignore[misc]
+        for at in range(40, 100):
+            await first.beat(float(at))
+        assert (first.share.capacity(100.0), second.share.capacity(100.0)) == (3, 3)
+        for at in range(100, 140):
+            await first.beat(float(at))
+            await second.beat(float(at))
+        assert [len(node.share.homes) for node in (first, second)] == [3, 3]
 
 
 class TestJumpsOfTheServersClock:

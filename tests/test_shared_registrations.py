@@ -396,7 +396,7 @@ class TestEmptied:
                 connection.execute(sa.delete(table))
 
         await shared.write(empty)
-        others = ("pbx1", "pbx2")
+        others = (("pbx1", 3), ("pbx2", 3))
         heard = await second.beat(known=Known(7, "before", 0, 0.0, others))
         assert [(one.name, one.is_here) for one in heard.nodes] == [("pbx1", False), ("pbx2", True)]
         await second.remind()

@@ -141,6 +141,12 @@ def exchange(
     return table, Answer(now, ends, homes, most, max(0, len(homes) - fair(limit, len(partners))))
 
 
+def reserved(slots: Sequence[SharedSlot], homes: Mapping[str, int]) -> list[SharedSlot]:
+    """The table with so many of the slots that are nobody's for each of these nodes."""
+    names = [name for name, count in homes.items() for _ in range(count)]
+    return [replace(slot, home=names.pop()) if slot.home is None and names else slot for slot in slots]
+
+
 def fair(limit: int, nodes: int) -> int:
     """The homes of each node: its fixed share.
 

@@ -238,7 +238,7 @@ class Member:
             epoch=self._epoch,
             waiting=self._waiting.get(self._name, 0),
             pause=self._pause(),
-            others=tuple(one.name for one in self.nodes),
+            others=tuple((one.name, one.homes) for one in self.nodes),
             account=self._account_id(),
         )
         try:

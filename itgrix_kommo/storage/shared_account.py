@@ -6,7 +6,7 @@ A beat is one transaction, and beats take turns. The table of slots is `kommo.sh
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -14,23 +14,23 @@ import sqlalchemy as sa
 from itgrix_kommo import __version__
 from itgrix_kommo.errors import NameTaken
 from itgrix_kommo.kommo.answers import LONGEST_PAUSE
-from itgrix_kommo.kommo.shares import FORGOTTEN_AFTER, LEASE, Answer, Beat, Partner, SharedSlot, exchange
+from itgrix_kommo.kommo.shares import FORGOTTEN_AFTER, LEASE, Answer, Beat, Partner, SharedSlot, exchange, reserved
 from itgrix_kommo.storage.shared import CLOCK, SharedDatabase, account, insert, nodes, slots
 
 
 class Known(NamedTuple):
     """What a node tells of itself: the newest tick it has seen, the epoch whose table knows all that it remembers.
 
-    `pause` is for how many seconds Kommo has told it to wait. `others` are the nodes that it has seen last: an older
-    table, or an empty one, may not know of them, and has to wait for what they remember. `account` is the id of its
-    account in Kommo, where it has heard that.
+    `pause` is for how many seconds Kommo has told it to wait. `others` are the nodes that it has seen last, with their
+    fixed shares: an older table, or an empty one, may not know of them, and has to wait for what they remember.
+    `account` is the id of its account in Kommo, where it has heard that.
     """
 
     tick: int
     epoch: str
     waiting: int
     pause: float
-    others: tuple[str, ...] = ()
+    others: tuple[tuple[str, int], ...] = ()
     account: int | None = None
 
 
@@ -92,13 +92,12 @@ class SharedAccount:
         if row["tick"] >= known.tick and beat.keeps is not None:
             self._see_that_it_is_alone(connection, beat, now)
         self._enter(connection, beat, known, now)
-        if row["tick"] < known.tick:
-            self._miss(connection, known.others, now)
+        missed = self._miss(connection, dict(known.others), now) if row["tick"] < known.tick else {}
         partners = self._partners(connection, now)
         there = connection.execute(sa.select(nodes).order_by(nodes.c.name)).mappings().all()
         # Who is away counts too: he may be at work alone, by his own figure.
         limit = min(one["per_second"] for one in there if one["per_second"] is not None)
-        table, answer = exchange(beat, self._slots(connection, limit), partners, now)
+        table, answer = exchange(beat, reserved(self._slots(connection, limit), missed), partners, now)
         change = sa.update(slots).where(slots.c.number == sa.bindparam("slot"))
         connection.execute(
             change.values(home=sa.bindparam("to"), holder=sa.bindparam("by"), until=sa.bindparam("end")),
@@ -144,12 +143,17 @@ class SharedAccount:
         connection.execute(put.on_conflict_do_update(index_elements=["name"], set_=known_before))
         connection.execute(sa.delete(nodes).where(nodes.c.until < now - FORGOTTEN_AFTER))
 
-    def _miss(self, connection: sa.Connection, others: Sequence[str], now: float) -> None:
-        """Nodes of which this table knows nothing yet: they are away, and remember what it has forgotten."""
+    def _miss(self, connection: sa.Connection, others: Mapping[str, int], now: float) -> dict[str, int]:
+        """Of these nodes with their fixed shares those of which this table knows nothing yet.
+
+        They are away, remember what it has forgotten, and may be at work alone.
+        """
         unheard = {"until": now, "acked": 0.0, "wants": 0, "waiting": 0, "epoch": "", "version": "", "per_second": None}
         missed = [{"name": name, **unheard} for name in others if name != self._node]
-        if missed:
-            connection.execute(insert(nodes).values(missed).on_conflict_do_nothing())
+        if not missed:
+            return {}
+        put = insert(nodes).values(missed).on_conflict_do_nothing().returning(nodes.c.name)
+        return {name: others[name] for name in connection.execute(put).scalars()}
 
     def _partners(self, connection: sa.Connection, now: float) -> dict[str, Partner]:
         """As they are believed; kept so, lest it become true with time what can't be true now."""
