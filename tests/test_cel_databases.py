@@ -208,3 +208,11 @@ async def test_a_server_that_is_away_is_told_without_its_password(scheme: str) -
         async with opened(f"{scheme}://asterisk:hunter2@127.0.0.1:1/asteriskcdrdb"):
             pass
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("setting", ["foo=bar", "connect_timeout=soon"])
+async def test_a_setting_that_its_driver_does_not_know_is_told(setting: str) -> None:
+    settings = PbxDatabase(url=f"mysql+asyncmy://itgrix:hidden@127.0.0.1:1/asteriskcdrdb?{setting}")
+    with pytest.raises(StorageError, match=r"database\.url: what stands behind its \? .*: correct it") as refused:
+        await PbxCalls.open(settings, None)
+    assert "hidden" not in str(refused.value)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
 from structlog.testing import capture_logs
 
 from itgrix_kommo.errors import StorageRefused
@@ -22,6 +23,7 @@ from itgrix_kommo.storage.registrations import NewRegistration, Registrations, S
 from itgrix_kommo.storage.shared import SharedDatabase, handed, metadata, nodes
 from itgrix_kommo.storage.shared_account import Heard, Known, SharedAccount
 from itgrix_kommo.storage.shared_registrations import UNHEARD, SharedRegistrations, as_shared, forget_before
+from tests.pbx_servers import PostgreSql
 
 pytestmark = pytest.mark.xdist_group("databases")
 
@@ -292,7 +294,7 @@ class TestWhatPostgresCanNotHold:
 
 class TestLine:
     async def test_the_first_look_after_a_long_outage_is_answered_in_time(
-        self, pair: tuple[Node, Node], shared: SharedDatabase
+        self, pair: tuple[Node, Node], shared: SharedDatabase, shared_server: PostgreSql
     ) -> None:
         """PostgreSQL has not counted yet what was handed over a moment ago."""
         first, _ = pair
@@ -315,7 +317,10 @@ class TestLine:
             connection.execute(sa.text("TRUNCATE handed"))
             connection.execute(sa.text("ALTER TABLE handed RESET (autovacuum_enabled)"))
 
-        await shared.write(fill)
+        engine = create_async_engine(shared_server.address)  # without the nodes' time-outs
+        async with engine.begin() as connection:
+            await connection.run_sync(fill)
+        await engine.dispose()
         try:
             line = await first.common.in_line(time.time() + 1.0, limit=200)
         finally:

@@ -88,9 +88,12 @@ class PbxCalls:
             engine = engine_of(make_url(url), pool_pre_ping=True)
         except (SQLAlchemyError, ImportError) as error:
             raise StorageError(f"database.url: its driver is missing: {error}: install it beside the daemon") from error
+        except (TypeError, ValueError) as error:
+            raise _not_understood(error) from error
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine.sync_engine, "connect", _only_read)
         try:
+            await _see_that_it_is_understood(engine)
             async with _reading(engine) as connection:
                 cel = await _columns(connection, settings, "cel", settings.cel_table, _CEL, _CEL_NEEDED)
                 cdr = await _records(connection, settings)
@@ -345,6 +348,20 @@ async def _samples(connection: AsyncConnection, cel: Columns) -> list[tuple[Time
             if event == "CHAN_START" and time is not None:
                 samples.append((time, str(uniqueid)))
     return samples
+
+
+async def _see_that_it_is_understood(engine: AsyncEngine) -> None:
+    """A driver says of a setting that it does not know what Python says of its own call."""
+    try:
+        async with _reading(engine):
+            pass
+    except (TypeError, ValueError) as error:
+        raise _not_understood(error) from error
+
+
+def _not_understood(error: Exception) -> StorageError:
+    words = f"what stands behind its ? is not understood by its driver: {error}"
+    return StorageError(f"database.url: {words}: correct it, or leave it out")
 
 
 @asynccontextmanager
