@@ -142,6 +142,12 @@ async def test_who_stood_still_until_its_claims_ended_sends_nothing_more_on_thei
     assert home.together.sent[0] == sent
 
 
+async def test_nothing_is_sent_before_it_is_known_that_nobody_else_has_this_name(home: Home) -> None:
+    await home.until(lambda: home.member.nodes)
+    assert home.member.mode is not Mode.BEGINNING or home.limiter.per_second == 0
+    await home.until(lambda: home.member.mode is Mode.TOGETHER and home.limiter.per_second)
+
+
 async def test_when_it_was_answered_last_is_remembered(home: Home) -> None:
     begun = time.time()
     await home.until(lambda: home.member.mode is Mode.TOGETHER)

@@ -293,7 +293,9 @@ class Member:
     def _resize(self) -> None:
         if self._limiter.has_lapsed and self._worked_in != self._spell:
             return  # this process stood still: what it was at may be another's by now, and has to end first
-        self._limiter.resize(self._share.capacity(self._clock()), good_for=BEAT)
+        # Another daemon may have this name and these slots, which shows at the second beat.
+        slots = 0 if self.mode is Mode.BEGINNING else self._share.capacity(self._clock())
+        self._limiter.resize(slots, good_for=BEAT)
 
     async def _follow_share(self) -> None:
         """What was lent ends by itself when no answer comes."""
