@@ -22,7 +22,13 @@ from itgrix_kommo.storage.memory import KEPT_FOR, Memory
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 from itgrix_kommo.storage.shared import SharedDatabase, handed, metadata, nodes
 from itgrix_kommo.storage.shared_account import Heard, Known, SharedAccount
-from itgrix_kommo.storage.shared_registrations import UNHEARD, SharedRegistrations, as_shared, forget_before
+from itgrix_kommo.storage.shared_registrations import (
+    OTHERS_FIRST,
+    UNHEARD,
+    SharedRegistrations,
+    as_shared,
+    forget_before,
+)
 from tests.pbx_servers import PostgreSql
 
 pytestmark = pytest.mark.xdist_group("databases")
@@ -172,7 +178,8 @@ class TestCutOffFromKommo:
         await first.keep_and_hand_over("1.2", "+79990000002")
         assert await second.work() == []
         first.common.is_answered = lambda: False
-        held = await first.common.in_line(time.time() + 1.0, limit=9)
+        assert (await first.common.in_line(time.time() + 1.0, limit=9)).due == [], "the others come first"
+        held = await first.common.in_line(time.time() + OTHERS_FIRST + 1.0, limit=9)
         assert len(held.due) == 1, "one shows whether Kommo is still away"
         await first.beat(wants=0)
         assert await second.work() == ["1.2"]
@@ -183,7 +190,8 @@ class TestCutOffFromKommo:
         first, _ = pair
         await first.keep_and_hand_over("1.1")
         first.common.is_answered = lambda: False
-        assert (await first.common.in_line(time.time() + 1.0, limit=9, busy=["+79990000002"])).due == []
+        line = await first.common.in_line(time.time() + OTHERS_FIRST + 1.0, limit=9, busy=["+79990000002"])
+        assert line.due == []
 
 
 class TestClaims:

@@ -30,6 +30,9 @@ MOST_CLIENTS = 25
 LOOK_AGAIN = 1.0
 """Seconds between looks: nobody tells when another node has finished with a client."""
 
+OTHERS_FIRST = 5.0
+"""Seconds for which a node that Kommo does not answer leaves what is due to those that it does."""
+
 MEMORY_AWAITED = 600.0
 """Seconds after an older copy of the database was put back in which every node may say what it remembers of later."""
 
@@ -242,9 +245,11 @@ class SharedRegistrations:
 
     async def in_line(self, now: float, *, limit: int, busy: Sequence[str] = ()) -> Line:
         """The oldest waiting registration of each client who is nobody else's; he is this node's from now on."""
-        limit = limit if self.is_answered() else max(0, 1 - len(busy))
+        due = now
+        if not self.is_answered():
+            limit, due = max(0, 1 - len(busy)), now - OTHERS_FIRST
         mine = {"me": self._node, "latest": self.latest()}
-        given = {**mine, "now": now, "busy": list(busy), "most": limit, "awaited": MEMORY_AWAITED}
+        given = {**mine, "now": due, "busy": list(busy), "most": limit, "awaited": MEMORY_AWAITED}
 
         def claim(connection: sa.Connection) -> list[Registration]:
             # Of walks that ended without a word, and of looks whose answer was lost: nobody else could have them.
