@@ -14,7 +14,7 @@ from itgrix_kommo.customizations import Customizer
 from itgrix_kommo.errors import HooksUnusable
 from itgrix_kommo.kommo.phonebook import Phonebook
 from itgrix_kommo.kommo.transport import Transport
-from itgrix_kommo.pipeline.delivery import Delivery, Registry
+from itgrix_kommo.pipeline.delivery import Delivery
 from itgrix_kommo.pipeline.member import Member
 from itgrix_kommo.recordings.archive import Recordings
 from itgrix_kommo.storage.chronicle import Chronicle
@@ -58,7 +58,7 @@ def shared_database(config: Config, stack: AsyncExitStack) -> SharedDatabase | N
 
 def delivery(
     config: Config,
-    deliver: Callable[[Registry], Delivery],
+    deliver: Callable[..., Delivery],
     own: Registrations,
     database: Database,
     shared: SharedDatabase | None,
@@ -79,7 +79,7 @@ def delivery(
         transport.limiter,
         limit=config.kommo.requests_per_second,
         together=deliver(common),
-        alone=deliver(own),
+        alone=deliver(own, is_alone=True),
         pause=lambda: transport.pause,
         account_id=account_id,
         is_answered=lambda: transport.is_answered,

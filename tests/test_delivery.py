@@ -171,6 +171,16 @@ class TestDelivering:
         assert second.progress["link_is_due"]
         assert "link" not in second.progress["steps"]
 
+    async def test_who_is_alone_does_not_trust_what_he_remembers(
+        self, office: Office, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another node may have worked for the client since, and can't tell him."""
+        first = await office.reaches(await office.keep(), State.DONE)
+        del office.sandbox.account.contacts[first.progress["entity"]["id"]]
+        monkeypatch.setattr(office.delivery, "_is_alone", True)
+        second = await office.reaches(await office.keep(2), State.DONE)
+        assert second.progress["entity"]["id"] != first.progress["entity"]["id"]
+
     async def test_what_was_postponed_is_taken_up_in_its_time(self, tmp_path: Path) -> None:
         async with an_office(tmp_path) as office:
             row = await office.keep()

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import sqlalchemy as sa
@@ -140,6 +140,27 @@ async def test_who_stood_still_until_its_claims_ended_sends_nothing_more_on_thei
     home.clock.passed += 60.0
     await home.until(lambda: len(home.together.sent) > 1 and home.together.sent[1])
     assert home.together.sent[0] == sent
+
+
+async def test_who_stood_still_asks_whether_he_is_alone_before_he_goes_on_so(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others have seen to his clients meanwhile."""
+    await home.until(lambda: home.member.mode is Mode.TOGETHER and home.together.sent)
+    beat, gate = home.member._account.beat, asyncio.Event()
+
+    async def delayed(*given: Any) -> Any:
+        await gate.wait()
+        return await beat(*given)
+
+    monkeypatch.setattr(home.member._account, "beat", delayed)
+    home.clock.passed += 60.0
+    assert home.member.mode is Mode.WAITING
+    begun = home.clock.time()
+    await home.until(lambda: home.clock.time() > begun + 3 * BEAT)
+    gate.set()
+    await home.until(lambda: len(home.together.sent) > 1)
+    assert home.alone.sent == []
 
 
 async def test_nothing_is_sent_before_it_is_known_that_nobody_else_has_this_name(home: Home) -> None:

@@ -99,7 +99,7 @@ class ClientsHistory:
 
 
 class Delivery:
-    """`phone_of` makes the number that is written from the raw one."""
+    """`phone_of` makes the number that is written from the raw one. `is_alone`: other nodes do their work unseen."""
 
     def __init__(
         self,
@@ -111,10 +111,12 @@ class Delivery:
         gate: Gate,
         *,
         phone_of: Callable[[str], str],
+        is_alone: bool = False,
         backoff: Backoff | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._registrations = registrations
+        self._is_alone = is_alone
         self._client = client
         self._clients = clients
         self._mail = Mail(client)
@@ -223,8 +225,8 @@ class Delivery:
         call = CALL.validate_python(registration.call)
         recordings = self._recordings if registration.node == rules.node else None
         rules = rules.of_node(registration.node)
-        if registration.is_elsewhere or registration.progress:
-            # What was begun before made cards that the phonebook may know nothing of: it was told by who has died.
+        if self._is_alone or registration.is_elsewhere or registration.progress:
+            # Who began it, or worked for the client since, made cards that our phonebook may know nothing of.
             self._clients.doubt(registration.client)
         desk = Desk(self._client, self._clients, self._mail, self._hooks, rules, recordings, self._now)
         sheet = Sheet(

@@ -36,6 +36,9 @@ HANDED_EVERY = 2.0
 
 ANOTHER_DATABASE = "give each account a PostgreSQL database of its own, by storage.shared_url"
 
+STOOD_STILL = 2.0
+"""Seconds without a look at the time, which is looked at four times in each, from which this process stood still."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -95,6 +98,8 @@ class Member:
         self._begun = self._clock()
         self._share = Share(name, begun=self._begun)
         self._part = Part()
+        self._looked_at = self._begun
+        self._woke_at = float("-inf")
         self._lease_ends = float("-inf")
         self._leases = 0
         self._epoch = ""
@@ -116,7 +121,9 @@ class Member:
         now = self._clock()
         if now < self._lease_ends:
             return Mode.TOGETHER if self._is_answered() else Mode.CUT_OFF
-        if now >= max(self._lease_ends + COOL, self._begun + LEASE):
+        stands_still = now > self._looked_at + STOOD_STILL
+        # Who has woken just now waits for an answer first: the shared database was not away, he was.
+        if not stands_still and now >= max(self._lease_ends + COOL, self._begun + LEASE, self._woke_at + COOL):
             return Mode.ALONE
         return Mode.BEGINNING if self._lease_ends < 0 else Mode.WAITING
 
@@ -291,6 +298,10 @@ class Member:
             _log.info("limits_agree", limit=heard.limit)
 
     def _resize(self) -> None:
+        now = self._clock()
+        if now > self._looked_at + STOOD_STILL:
+            self._woke_at = now
+        self._looked_at = now
         if self._limiter.has_lapsed and self._worked_in != self._spell:
             return  # this process stood still: what it was at may be another's by now, and has to end first
         # Another daemon may have this name and these slots, which shows at the second beat.
