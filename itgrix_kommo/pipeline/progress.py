@@ -45,11 +45,16 @@ class Card(BaseModel):
 
 
 class Writing(BaseModel):
-    """A request whose answer is not known: what it writes, since when (Unix s), and with which body."""
+    """A request whose answer is not known: what it writes, and with which body.
+
+    It went out after `since`, perhaps much later, for it had to wait for its turn, and before `gone_by`, where that is
+    known. Unix seconds.
+    """
 
     what: str
     since: float
     body: dict[str, Any]
+    gone_by: float | None = None
 
 
 class Progress(BaseModel):

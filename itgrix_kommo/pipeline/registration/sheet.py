@@ -133,8 +133,9 @@ class Sheet:
             if found is not None:
                 _log.info("written_before", what=what, id=found.id)
                 return found
-            if self.desk.now() < writing.since + SETTLE:
-                raise Settling(writing.since + SETTLE)
+            settled_at = await self._gone_by(writing) + SETTLE
+            if self.desk.now() < settled_at:
+                raise Settling(settled_at)
         return await self.write(what, body, send)
 
     async def write(
@@ -160,7 +161,17 @@ class Sheet:
             )
         if not outcome.error.may_have_happened:
             await self.save(writing=None)
+        elif self.progress.writing is not None:
+            await self._gone_by(self.progress.writing)
         raise outcome.error
+
+    async def _gone_by(self, writing: Writing) -> float:
+        """When it had gone out: now at the latest, for whoever asks waits for it no more."""
+        if writing.gone_by is not None:
+            return writing.gone_by
+        now = self.desk.now()
+        await self.save(writing=writing.model_copy(update={"gone_by": now}))
+        return now
 
     def _without_user(self, body: dict[str, Any], refused: Refused) -> dict[str, Any] | None:
         """The body with the default user where Kommo refused the one it names (deleted, say); None where it did not."""
