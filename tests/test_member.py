@@ -274,6 +274,20 @@ async def test_who_finds_all_of_the_limit_kept_by_others_that_are_away_says_so(
         assert home.member.starved_by == []
 
 
+@pytest.mark.parametrize(("port", "level"), [(None, "error"), (1, "warning")])
+async def test_an_address_that_a_person_has_to_mend_is_told_as_an_error(
+    shared_server: PostgreSql, tmp_path: Path, port: int | None, level: str
+) -> None:
+    url = sa.make_url(shared_server.address).set(database="nowhere")
+    refusing = SharedDatabase((url if port is None else url.set(port=port)).render_as_string(hide_password=False))
+    with capture_logs() as logs:
+        async with a_home(refusing, tmp_path) as home:
+            await home.until(lambda: home.member.error)
+    (told,) = [one for one in logs if one["event"] == "shared_database_away"]
+    assert told["log_level"] == level, told
+    await refusing.close()
+
+
 @pytest.mark.parametrize(("unheard", "share"), [(3600.0, 2), (ALONE_AT_MOST, 0)])
 async def test_a_restart_does_not_prolong_the_day_for_which_it_may_go_on_alone(
     tmp_path: Path, unheard: float, share: int

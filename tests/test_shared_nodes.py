@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from itgrix_kommo.doctor.findings import Verdict
-from itgrix_kommo.doctor.nodes import judge_limit, judge_members
+from itgrix_kommo.doctor.nodes import judge_account, judge_limit, judge_members
 from itgrix_kommo.errors import NodeAtWork, StorageError
 from itgrix_kommo.kommo.shares import Share
 from itgrix_kommo.storage import names, shared_nodes
@@ -373,13 +373,27 @@ class TestDoctor:
         async def alter(change: str) -> None:
             await shared.write(lambda connection: connection.execute(sa.text(f"ALTER TABLE nodes {change}")))
 
-        await alter("DROP COLUMN per_second")
+        await alter("DROP COLUMN per_second, DROP COLUMN account")
         try:
             found = await members(shared)
         finally:
-            await alter("ADD COLUMN per_second INTEGER")
-        assert [one.per_second for one in found] == [None, None]
-        assert judge_limit(found).verdict is Verdict.SKIPPED
+            await alter("ADD COLUMN per_second INTEGER, ADD COLUMN account BIGINT")
+        assert [(one.per_second, one.account) for one in found] == [(None, None)] * 2
+        assert judge_limit(found).verdict is judge_account(found).verdict is Verdict.SKIPPED
+
+    @pytest.mark.usefixtures("pair")
+    async def test_in_another_account_by_mistake(self, shared: SharedDatabase) -> None:
+        async def tell(name: str, account: int) -> None:
+            told = sa.update(nodes).where(nodes.c.name == name).values(account=account)
+            await shared.write(lambda connection: connection.execute(told))
+
+        await tell("pbx1", 1001)
+        await tell("pbx2", 1001)
+        assert judge_account(await members(shared)).verdict is Verdict.OK
+        await tell("pbx2", 2002)
+        found = judge_account(await members(shared))
+        assert found.verdict is Verdict.FAULT
+        assert found.words == "the nodes are in different Kommo accounts: pbx1 in 1001, pbx2 in 2002"
 
 
 async def nodes_findings(config: Path) -> list[dict[str, str]]:

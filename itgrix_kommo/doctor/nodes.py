@@ -35,6 +35,7 @@ def checks(patient: Patient) -> list[Check]:
     told = patient.share(partial(_told, url.get_secret_value()))
     return [
         Check(GROUP, "database", partial(database, told, patient.config.node.name)),
+        Check(GROUP, "account", partial(account, told)),
         Check(GROUP, "limit", partial(limit, told)),
         Check(GROUP, "clock", partial(clock, told)),
     ]
@@ -97,6 +98,23 @@ def _judge_away(one: Member) -> Finding:
         f"{one.name} has been away for {age(one.seen)}{f'; its registrations: {left}' if left else ''}",
         "type systemctl start itgrix_amo on that PBX; "
         f"if it is gone for good, type itgrix-kommo nodes forget {one.name} here",
+    )
+
+
+async def account(told: Shared[Told]) -> Finding:
+    found = await told.needed("the shared database can't be reached")
+    return judge_account(found.members)
+
+
+def judge_account(found: Sequence[Member]) -> Finding:
+    told = {one.name: one.account for one in found if one.account is not None}
+    if not told:
+        return skipped("no node has told its Kommo account yet")
+    if len(set(told.values())) == 1:
+        return ok("all are in the same Kommo account")
+    return fault(
+        "the nodes are in different Kommo accounts: " + ", ".join(f"{name} in {value}" for name, value in told.items()),
+        "correct kommo.base_url and its access where it is wrong, or give each account a database of its own",
     )
 
 

@@ -24,6 +24,7 @@ from itgrix_kommo.kommo.shares import COOL, LEASE, Share
 from itgrix_kommo.pipeline.registration.recording import lacks_link
 from itgrix_kommo.storage.memory import Memory, Part, Remembered
 from itgrix_kommo.storage.registrations import State
+from itgrix_kommo.storage.servers import LOOK_AFTER
 from itgrix_kommo.storage.shared import ANSWERS_WITHIN, SharedDatabase
 from itgrix_kommo.storage.shared_account import Heard, Known, NodeSeen, SharedAccount
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations
@@ -228,7 +229,10 @@ class Member:
                     if not self._error.startswith("node.name"):
                         _log.error("node_name_taken", error=str(error))
                 elif not self._error:
-                    _log.warning("shared_database_away", error=str(error), remedy="this node goes on alone")
+                    is_away = isinstance(error, TimeoutError) or str(error).endswith(LOOK_AFTER)
+                    # Else it was reached, and a person has to mend what it says.
+                    tell = _log.warning if is_away else _log.error
+                    tell("shared_database_away", error=str(error), remedy="this node goes on alone")
                 self._error = str(error) or "no answer"
             self._beaten.set()
             await asyncio.sleep(BEAT)

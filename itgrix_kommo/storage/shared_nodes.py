@@ -36,7 +36,7 @@ class Member(NamedTuple):
     """A node, or the name of a former one that still has registrations in the database.
 
     `seen` is for how many seconds it has not been heard of; None of a former one, whom a person or a day let go.
-    `per_second` is the limit that it is configured with, None where that is not known.
+    `per_second` is the limit that it is configured with, `account` its Kommo account's id; None where not known.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Member(NamedTuple):
     fixed_share: int
     version: str
     per_second: int | None = None
+    account: int | None = None
 
 
 class Failed(NamedTuple):
@@ -77,7 +78,9 @@ def _members(connection: sa.Connection) -> list[Member]:
     if not inspector.has_table(nodes.name):
         return []
     # The daemons may be of the version before, whose tables don't have it.
-    has_limits = nodes.c.per_second.name in {column["name"] for column in inspector.get_columns(nodes.name)}
+    there = {column["name"] for column in inspector.get_columns(nodes.name)}
+    columns = (nodes.c.name, nodes.c.until, nodes.c.version)
+    later = (one if one.name in there else sa.null() for one in (nodes.c.per_second, nodes.c.account))
     now = _now(connection)
     query = (
         sa.select(handed.c.node, handed.c.state, sa.func.count())
@@ -85,18 +88,13 @@ def _members(connection: sa.Connection) -> list[Member]:
         .group_by(handed.c.node, handed.c.state)
     )
     unfinished = {(node, state): count for node, state, count in connection.execute(query)}
-    entered = {
-        name: (until, version, per_second)
-        for name, until, version, per_second in connection.execute(
-            sa.select(nodes.c.name, nodes.c.until, nodes.c.version, nodes.c.per_second if has_limits else sa.null())
-        )
-    }
+    entered = {name: told for name, *told in connection.execute(sa.select(*columns, *later))}
     limit = min((one[2] for one in entered.values() if one[2] is not None), default=MOST_PER_SECOND)
     in_use = sa.select(slots.c.home, slots.c.holder, slots.c.until).where(slots.c.number <= limit)
     table = connection.execute(in_use).all()
     found = []
     for name in sorted({*entered, *(node for node, _ in unfinished)}):
-        until, version, per_second = entered.get(name, (None, "", None))
+        until, version, per_second, account_id = entered.get(name, (None, "", None, None))
         member = Member(
             name=name,
             is_here=until is not None and until > now,
@@ -107,6 +105,7 @@ def _members(connection: sa.Connection) -> list[Member]:
             fixed_share=sum(slot.home == name for slot in table),
             version=version,
             per_second=per_second,
+            account=account_id,
         )
         found.append(member)
     return found
