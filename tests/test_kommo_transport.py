@@ -33,9 +33,10 @@ from itgrix_kommo.kommo.breaker import PROBE_EVERY, Breaker
 from itgrix_kommo.kommo.limiter import Limiter, Priority
 from itgrix_kommo.kommo.transport import MOST_BYTES, LongLivedToken, TokenSource, Transport, encode
 from tests.hosts import Relay
+from tests.stoppable_clock import StoppableClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 TOKEN = "eyJ0b2tlbi1vZi10aGUtdGVzdA"
 HANG, CLOSE = b"hang", b"close"
@@ -392,20 +393,6 @@ class TestNoAnswer:
                 async with asyncio.timeout(0.05):
                     await get(transport)
             assert (await get(transport)).status == 204
-
-
-class StoppableClock:
-    """The loop's; `passed` are the seconds for which the process stood still."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.passed = 0.0
-
-    def time(self) -> float:
-        return self.loop.time() + self.passed
-
-    def call_later(self, delay: float, callback: Callable[[], object], /) -> asyncio.TimerHandle:
-        return self.loop.call_later(delay, callback)
 
 
 class TestStandingStill:

@@ -28,26 +28,13 @@ from itgrix_kommo.storage.shared_account import Known, SharedAccount
 from itgrix_kommo.storage.shared_nodes import forget, members
 from itgrix_kommo.storage.shared_registrations import SharedRegistrations
 from tests.pbx_servers import PostgreSql
+from tests.stoppable_clock import StoppableClock
 
 T = TypeVar("T")
 
 pytestmark = pytest.mark.xdist_group("databases")
 
 WITHIN = 60.0
-
-
-class Clock:
-    """The loop's; `passed` are the seconds for which the process stood still."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.passed = 0.0
-
-    def time(self) -> float:
-        return self.loop.time() + self.passed
-
-    def call_later(self, delay: float, callback: Callable[[], object], /) -> asyncio.TimerHandle:
-        return self.loop.call_later(delay, callback)
 
 
 class Worker:
@@ -85,7 +72,7 @@ class Home:
         memory: Memory,
         together: Worker,
         alone: Worker,
-        clock: Clock,
+        clock: StoppableClock,
     ) -> None:
         self.member = member
         self.registrations = registrations
@@ -106,7 +93,7 @@ class Home:
 async def a_home(shared: SharedDatabase, directory: Path, part: Part | None = None) -> AsyncIterator[Home]:
     """A node at work; `part` is what it remembers of an earlier life."""
     own = await Database.open(f"sqlite+aiosqlite:///{directory}/itgrix.db")
-    clock = Clock()
+    clock = StoppableClock()
     limiter = Limiter(6, clock=clock)
     together, alone = Worker(limiter), Worker(limiter)
     memory = Memory(own, "pbx1")

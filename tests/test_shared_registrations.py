@@ -22,13 +22,8 @@ from itgrix_kommo.storage.memory import KEPT_FOR, Memory
 from itgrix_kommo.storage.registrations import NewRegistration, Registrations, State
 from itgrix_kommo.storage.shared import SharedDatabase, handed, metadata, nodes
 from itgrix_kommo.storage.shared_account import Heard, Known, SharedAccount
-from itgrix_kommo.storage.shared_registrations import (
-    OTHERS_FIRST,
-    UNHEARD,
-    SharedRegistrations,
-    as_shared,
-    forget_before,
-)
+from itgrix_kommo.storage.shared_registrations import OTHERS_FIRST, SharedRegistrations, forget_before
+from itgrix_kommo.storage.standing import UNHEARD, as_shared
 from tests.pbx_servers import PostgreSql
 
 pytestmark = pytest.mark.xdist_group("databases")

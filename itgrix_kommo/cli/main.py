@@ -43,7 +43,7 @@ from itgrix_kommo.configured import number_plan
 from itgrix_kommo.errors import ItgrixError
 from itgrix_kommo.sandbox import SandboxOptions, run_sandbox
 from itgrix_kommo.storage.registrations import Registration
-from itgrix_kommo.storage.shared_registrations import as_shared
+from itgrix_kommo.storage.standing import as_shared
 from itgrix_kommo.storage.trace import read_trace
 from itgrix_kommo.web.entrance import allow_files
 

@@ -29,7 +29,7 @@ from itgrix_kommo.storage.files import CHRONICLE, JOURNAL
 from itgrix_kommo.storage.journal import read_segments, segments_of, spanning
 from itgrix_kommo.storage.registrations import UNFINISHED, Registration, Registrations, State
 from itgrix_kommo.storage.shared import SharedDatabase
-from itgrix_kommo.storage.shared_registrations import as_shared
+from itgrix_kommo.storage.standing import as_shared
 from itgrix_kommo.storage.trace import Recorded
 
 ROUND_ABOUT = 60.0

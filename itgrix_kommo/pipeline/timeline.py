@@ -12,7 +12,7 @@ from itgrix_kommo.calls.call import Call, CallType
 from itgrix_kommo.pipeline.telling import UNTOLD, Moment, Source, clock, told
 from itgrix_kommo.storage.chronicle import Line
 from itgrix_kommo.storage.registrations import UNFINISHED, Registration, State
-from itgrix_kommo.storage.shared_registrations import UNHEARD
+from itgrix_kommo.storage.standing import UNHEARD
 
 
 def timeline(call: Call | None, lines: Iterable[Line], registration: Registration | None = None) -> list[Moment]:

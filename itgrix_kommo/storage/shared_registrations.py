@@ -41,10 +41,8 @@ LOST = (
     "and if not: itgrix-kommo registrations retry"
 )
 
-UNHEARD = "it was handed over to the nodes' database; storage.shared_url is not set, so nobody here hears more"
-
 _NOW = "extract(epoch FROM clock_timestamp())"
-_IS_ALIVE = f"n.until > {_NOW}"
+IS_ALIVE = f"n.until > {_NOW}"
 # Another node: one that seems to be away only by a clock that has jumped is not.
 _MAY_BE_ALIVE = f"n.until > least({_NOW}, CAST(:latest AS float8))"
 
@@ -83,7 +81,7 @@ _CLAIM = sa.text(
     ON CONFLICT (client) DO UPDATE SET node = excluded.node
     WHERE claims.node = :me OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.name = claims.node AND {_MAY_BE_ALIVE})
     RETURNING client
-    """  # noqa: S608
+    """  # noqa: S608 (nothing in it comes from outside)
 ).bindparams(sa.bindparam("clients", type_=sa.ARRAY(sa.Text)))
 
 _RELEASE = sa.text("DELETE FROM claims WHERE node = :me AND client = ANY(:clients)").bindparams(
@@ -105,10 +103,10 @@ _CHANGE = sa.text(
         AS c (number int, progress json, state text, due_at float8, reason text, more_attempts int)
     WHERE h.number = c.number AND EXISTS (
         SELECT 1 FROM claims k JOIN nodes n ON n.name = k.node
-        WHERE k.client = h.client AND k.node = :me AND {_IS_ALIVE}
+        WHERE k.client = h.client AND k.node = :me AND {IS_ALIVE}
     )
     RETURNING h.*
-    """  # noqa: S608
+    """  # noqa: S608 (nothing in it comes from outside)
 )
 
 _ROWS = """
@@ -166,14 +164,6 @@ _UNKNOWN = sa.text(
     SELECT c.call_id FROM unnest(:calls) AS c (call_id)
     WHERE NOT EXISTS (SELECT 1 FROM handed h WHERE h.node = :me AND h.call_id = c.call_id)
     """
-).bindparams(sa.bindparam("calls", type_=sa.ARRAY(sa.Text)))
-_STANDING = sa.text(
-    f"""
-    SELECT h.call_id, h.state, h.worker, h.due_at, h.attempts, h.progress, h.reason, (
-        SELECT c.node FROM claims c JOIN nodes n ON n.name = c.node WHERE c.client = h.client AND {_IS_ALIVE}
-    ) AS held_by
-    FROM handed h WHERE h.node = :node AND h.call_id = ANY(:calls)
-    """  # noqa: S608
 ).bindparams(sa.bindparam("calls", type_=sa.ARRAY(sa.Text)))
 _FORGET = sa.text(
     """
@@ -401,30 +391,6 @@ async def forget_before(database: SharedDatabase, node: str, at: float, most: in
     """
     given = {"me": node, "at": min(at, time.time() - KEPT_FOR - DAY), "most": most}
     return await database.write(lambda connection: connection.execute(_FORGET, given).rowcount)
-
-
-async def as_shared(database: SharedDatabase | None, rows: Sequence[Registration]) -> list[Registration]:
-    """One node's own rows; those that it handed over say how they stand there now, or why that can't be told."""
-    gone = [row for row in rows if row.state is State.HANDED]
-    if not gone:
-        return list(rows)
-    if database is None:
-        return [replace(row, reason=UNHEARD) if row.state is State.HANDED else row for row in rows]
-    given = {"node": gone[0].node, "calls": [row.call_id for row in gone]}
-    try:
-        found = await database.read(lambda connection: connection.execute(_STANDING, given).mappings().all())
-    except StorageError as error:
-        return [replace(row, reason=str(error)) if row.state is State.HANDED else row for row in rows]
-    standing = {row["call_id"]: row for row in found}
-    return [_standing(row, standing[row.call_id]) if row.call_id in standing else row for row in rows]
-
-
-def _standing(row: Registration, now: Mapping[Any, Any]) -> Registration:
-    reason = now["reason"] or (f"the node {now['held_by']} is at it" if now["held_by"] else "")
-    if now["state"] != State.WAITING:
-        by = f" by {now['worker']}" if now["worker"] != row.node else ""
-        reason = f"{now['state']}{by}, which this PBX hears when its daemon runs{f': {reason}' if reason else ''}"
-    return replace(row, due_at=now["due_at"], attempts=now["attempts"], progress=now["progress"], reason=reason)
 
 
 def remembered_of(row: Mapping[Any, Any]) -> Remembered:
